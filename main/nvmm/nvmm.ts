@@ -1,0 +1,172 @@
+import type { VcpuEvent, VcpuExit, VcpuState } from './layout.ts';
+
+/** What a backend can do (struct nvmm_capability). Sizes in bytes. */
+export interface Capability {
+  version: number;
+  stateSize: number;
+  commSize: number;
+  maxMachines: number;
+  maxVcpus: number;
+  maxRam: number;
+  machConfSupport: number;
+  /** Bit 0: CPUID configuration, bit 1: TPR configuration. */
+  vcpuConfSupport: number;
+  xcr0Mask: number;
+  mxcsrMask: number;
+  confCpuidMaxops: number;
+}
+
+/** Four registers of a CPUID leaf. */
+export interface CpuidRegisters {
+  eax: number;
+  ebx: number;
+  ecx: number;
+  edx: number;
+}
+
+/** VCPU_CONF_CPUID: change what a leaf reports (del first, then set), or make it exit. */
+export interface CpuidConf {
+  mask: boolean;
+  exit: boolean;
+  leaf: number;
+  set: CpuidRegisters;
+  del: CpuidRegisters;
+}
+
+/** VCPU_CONF_TPR. */
+export interface TprConf {
+  exitChanged: boolean;
+}
+
+/** One access of the I/O assist. `data` holds at least 8 bytes; the first `size` (1, 2, 4) count. */
+export interface IoAccess {
+  machine: Machine;
+  vcpu: Vcpu;
+  port: number;
+  in: boolean;
+  size: number;
+  data: DataView;
+}
+
+/** One access of the memory assist. `size` is 1, 2, 4 or 8 (16 and more from `emulated` for vector accesses). */
+export interface MemAccess {
+  machine: Machine;
+  vcpu: Vcpu;
+  /** Guest-physical address. */
+  gpa: number;
+  write: boolean;
+  size: number;
+  data: DataView;
+}
+
+/** VCPU_CONF_CALLBACKS. Objects passed are reused: read them during the call only. */
+export interface AssistCallbacks {
+  io?(access: IoAccess): void;
+  mem?(access: MemAccess): void;
+}
+
+export interface Machine {
+  readonly machid: number;
+}
+
+/** One virtual CPU. It belongs to the thread that created it; only vcpuStop may come from elsewhere. */
+export interface Vcpu {
+  readonly cpuid: number;
+  readonly state: VcpuState;
+  readonly event: VcpuEvent;
+  readonly exit: VcpuExit;
+}
+
+/** CTL_MACH_INFO. */
+export interface MachineInfo {
+  machid: number;
+  vcpus: number;
+  ram: number;
+  pid: number;
+  /** Seconds since the epoch. */
+  time: number;
+}
+
+/** A structured-cloneable name of a machine or vCPU, for another thread of the same process. */
+export interface MachineHandle {
+  backend: string;
+  machid: number;
+  token: unknown;
+}
+export interface VcpuHandle {
+  backend: string;
+  machid: number;
+  cpuid: number;
+  token: unknown;
+}
+
+/**
+ * libnvmm's verbs, on one thread. Each fails by throwing NvmmError.
+ *
+ * Host addresses (HVA) are byte offsets into the one shared WebAssembly.Memory that the backend was opened
+ * with; guest-physical addresses are numbers below Limit.MAX_RAM. 64-bit registers never cross as numbers:
+ * they live in the byte layouts of VcpuState and VcpuExit.
+ */
+export interface Nvmm {
+  readonly backend: string;
+  capability(): Capability;
+
+  machineCreate(): Machine;
+  machineDestroy(machine: Machine): void;
+  machineConfigure(machine: Machine, op: number, conf: unknown): void;
+  /** Names a machine for machineAttach on another thread of this process. */
+  machineShare(machine: Machine): MachineHandle;
+  machineAttach(handle: MachineHandle): Machine;
+
+  vcpuCreate(machine: Machine, cpuid: number): Vcpu;
+  vcpuDestroy(machine: Machine, vcpu: Vcpu): void;
+  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: AssistCallbacks | CpuidConf | TprConf): void;
+  setState(machine: Machine, vcpu: Vcpu, flags: number): void;
+  getState(machine: Machine, vcpu: Vcpu, flags: number): void;
+  inject(machine: Machine, vcpu: Vcpu): void;
+  /** Runs the guest until an exit, which is then in vcpu.exit. Returns NONE about once a millisecond. */
+  run(machine: Machine, vcpu: Vcpu): void;
+  vcpuShare(vcpu: Vcpu): VcpuHandle;
+  /** Makes the current or next run return STOPPED. The one verb that any thread may call for any vCPU. */
+  vcpuStop(vcpu: Vcpu | VcpuHandle): void;
+
+  hvaMap(machine: Machine, hva: number, size: number): void;
+  hvaUnmap(machine: Machine, hva: number, size: number): void;
+  gpaMap(machine: Machine, hva: number, gpa: number, size: number, prot: number): void;
+  gpaUnmap(machine: Machine, hva: number, gpa: number, size: number): void;
+  /** Walks the guest's page tables. Throws EFAULT. The address is given as two unsigned 32-bit halves. */
+  gvaToGpa(machine: Machine, vcpu: Vcpu, gvaLow: number, gvaHigh: number): { gpa: number; prot: number };
+  gpaToHva(machine: Machine, gpa: number): { hva: number; prot: number };
+
+  /** Completes an IO exit through the io callback. */
+  assistIo(machine: Machine, vcpu: Vcpu): void;
+  /** Completes a MEMORY exit through the mem callback. */
+  assistMem(machine: Machine, vcpu: Vcpu): void;
+  ctl(op: number, machid: number): MachineInfo;
+
+  /**
+   * Tells the backend that somebody other than a vCPU (a device, a loader, a debugger) wrote guest memory.
+   * Hardware is coherent and ignores it; the emulator drops what it had decoded from there.
+   */
+  hvaWritten(hva: number, size: number): void;
+  /** Ends this thread's use. The last close of the owner destroys its machines. */
+  close(): void;
+}
+
+/** Where a backend may put its own tables: a part of the shared memory that is neither RAM nor ROM. */
+export interface BackendMemory {
+  memory: WebAssembly.Memory;
+  /** Start of the part that belongs to the backend, in bytes; page-aligned. */
+  privateOffset: number;
+  privateSize: number;
+}
+
+/** What the registry knows about a backend. */
+export interface Backend {
+  readonly name: 'emulated' | 'kvm' | 'nvmm';
+  /** Null when usable, or one sentence that says why it is not and what to do. */
+  unavailable(): string | null;
+  /** Bytes of private memory for a machine with that many vCPUs and bytes of RAM; 0 for hardware. */
+  privateSize(vcpus: number, ram: number): number;
+  open(memory: BackendMemory): Nvmm;
+}

@@ -1,0 +1,140 @@
+import { z } from 'zod';
+
+/**
+ * The contract that every front end speaks: requests, events and console streams, the same over Electron's
+ * MessagePort, WebSocket and the local socket. Each message is checked against its schema where it arrives.
+ */
+
+export const backendChoice = z.enum(['auto', 'emulated', 'kvm', 'nvmm']);
+export type BackendChoice = z.infer<typeof backendChoice>;
+
+const path = z.string().min(1).max(4096);
+const MIB = 2 ** 20;
+
+/** What boots. The calculator is built in; `linux` is the 64-bit bzImage protocol; `elf` multiboot, PVH or plain. */
+export const guestConfig = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('calc') }),
+  z.object({
+    kind: z.literal('linux'),
+    kernel: path,
+    initrd: path.optional(),
+    append: z.string().max(2048).default('console=ttyS0'),
+  }),
+  z.object({ kind: z.literal('elf'), file: path, append: z.string().max(2048).default('') }),
+  z.object({ kind: z.literal('flat'), file: path, address: z.number().int().min(0).max(0xffffffff) }),
+]);
+export type GuestConfig = z.infer<typeof guestConfig>;
+
+export const vmConfig = z.object({
+  name: z.string().trim().min(1).max(80),
+  guest: guestConfig,
+  /** Guest RAM in bytes: a multiple of 1 MiB, from 4 MiB to 3.5 GiB (one shared WebAssembly.Memory is 4 GiB). */
+  memory: z
+    .number()
+    .int()
+    .multipleOf(MIB)
+    .min(4 * MIB)
+    .max(3584 * MIB),
+  vcpus: z.number().int().min(1).max(1).default(1),
+  backend: backendChoice.default('auto'),
+  disks: z
+    .array(z.object({ path, readonly: z.boolean().default(false) }))
+    .max(8)
+    .default([]),
+});
+export type VmConfig = z.infer<typeof vmConfig>;
+export type VmConfigInput = z.input<typeof vmConfig>;
+
+/** `crashed`: the guest's fault (triple fault). `failed`: the host's (a file is missing, the process died). */
+export const vmState = z.enum(['off', 'starting', 'running', 'paused', 'stopping', 'crashed', 'failed']);
+export type VmState = z.infer<typeof vmState>;
+
+export const vmInfo = z.object({
+  id: z.string(),
+  config: vmConfig,
+  state: vmState,
+  /** The backend in use, once started. */
+  backend: z.string().optional(),
+  /** One sentence for people: why it crashed or failed, or how it ended. */
+  message: z.string().optional(),
+  /** Milliseconds since the epoch. */
+  createdAt: z.number(),
+  startedAt: z.number().optional(),
+});
+export type VmInfo = z.infer<typeof vmInfo>;
+
+export const backendReport = z.object({
+  name: z.enum(['emulated', 'kvm', 'nvmm']),
+  available: z.boolean(),
+  /** Why not, and the way out. */
+  reason: z.string().optional(),
+});
+export type BackendReport = z.infer<typeof backendReport>;
+
+const id = z.object({ id: z.string().min(1).max(64) });
+
+/** Every request: its parameters and its result. */
+export const requests = {
+  'vm.list': { params: z.object({}), result: z.array(vmInfo) },
+  'vm.create': { params: vmConfig, result: vmInfo },
+  'vm.update': { params: id.extend({ config: vmConfig }), result: vmInfo },
+  'vm.delete': { params: id, result: z.object({}) },
+  'vm.start': { params: id, result: z.object({}) },
+  'vm.pause': { params: id, result: z.object({}) },
+  'vm.resume': { params: id, result: z.object({}) },
+  'vm.reset': { params: id, result: z.object({}) },
+  /** Ends the machine at once, as pulling the plug does. */
+  'vm.powerOff': { params: id, result: z.object({}) },
+  /** Presses the ACPI power button: the guest decides. */
+  'vm.powerButton': { params: id, result: z.object({}) },
+  /** Attaches to a serial port: the console event then carries what was printed before, and all that follows. */
+  'console.attach': {
+    params: id.extend({ port: z.number().int().min(0).max(3) }),
+    result: z.object({ stream: z.number().int() }),
+  },
+  'console.detach': { params: z.object({ stream: z.number().int() }), result: z.object({}) },
+  /** Types into a serial port. `data` is bytes as a base64 string, at most 64 KiB of them. */
+  'console.input': {
+    params: z.object({ stream: z.number().int(), data: z.string().max(90_000) }),
+    result: z.object({}),
+  },
+  /** Says how many bytes of a stream have been consumed in all: the sender waits when too many are unacknowledged. */
+  'console.ack': {
+    params: z.object({ stream: z.number().int(), bytes: z.number().int().min(0) }),
+    result: z.object({}),
+  },
+  'host.backends': { params: z.object({}), result: z.array(backendReport) },
+  'host.info': {
+    params: z.object({}),
+    result: z.object({ version: z.string(), platform: z.string(), library: z.string() }),
+  },
+} as const;
+
+export type RequestName = keyof typeof requests;
+export type Params<N extends RequestName> = z.input<(typeof requests)[N]['params']>;
+export type Result<N extends RequestName> = z.infer<(typeof requests)[N]['result']>;
+
+/** Everything that the service says unasked. */
+export const events = {
+  'vm.changed': vmInfo,
+  'vm.removed': z.object({ id: z.string() }),
+  /** Console output, base64, in order. `offset` is the position of its first byte since the machine was started. */
+  'console.data': z.object({ stream: z.number().int(), offset: z.number().int(), data: z.string() }),
+} as const;
+
+export type EventName = keyof typeof events;
+export type EventData<N extends EventName> = z.infer<(typeof events)[N]>;
+
+/** A request as it crosses a transport. */
+export const requestMessage = z.object({ call: z.number().int(), method: z.string(), params: z.unknown() });
+export type RequestMessage = z.infer<typeof requestMessage>;
+
+/** Errors that people read: a kind that programs can switch on, and a sentence. */
+export const errorKind = z.enum(['invalid', 'not-found', 'wrong-state', 'host', 'internal']);
+export const replyMessage = z.union([
+  z.object({ call: z.number().int(), result: z.unknown() }),
+  z.object({ call: z.number().int(), error: z.object({ kind: errorKind, message: z.string() }) }),
+]);
+export type ReplyMessage = z.infer<typeof replyMessage>;
+export const eventMessage = z.object({ event: z.string(), data: z.unknown() });
+export type EventMessage = z.infer<typeof eventMessage>;
