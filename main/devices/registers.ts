@@ -85,7 +85,12 @@ function build<const L extends Layout>(
     if (at + bytes > buffer.byteLength) {
       throw new RangeError(`device registers need more than ${buffer.byteLength} bytes (at field ${name})`);
     }
-    views.set(name, new ARRAY[field.type](buffer, at, count));
+    const View = ARRAY[field.type] as new (
+      buffer: SharedArrayBuffer,
+      at: number,
+      count: number,
+    ) => ArrayOf<FieldType>;
+    views.set(name, new View(buffer, at, count));
     at += bytes;
   }
 
