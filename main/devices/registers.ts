@@ -34,7 +34,7 @@ type ArrayOf<T extends FieldType> = InstanceType<(typeof ARRAY)[T]>;
 
 /** The live registers: a property for each scalar field, a typed array for each array field. */
 export type Registers<L extends Layout> = {
-  [K in keyof L]: L[K] extends { count: number } ? ArrayOf<L[K]['type']> : number;
+  -readonly [K in keyof L]: L[K] extends { count: number } ? ArrayOf<L[K]['type']> : number;
 } & RegisterBlock;
 
 /** A register block's state by field name: what a snapshot holds. */
