@@ -8,12 +8,12 @@
 
 export type FieldType = 'u8' | 'u16' | 'u32' | 'i32' | 'f64';
 
-/** One register, or an array of them. `reset` is the value after power-on (0 unless given). */
+/** One register, or an array of them. `reset` is the value after power-on (0 unless given), or one for each element. */
 export interface Field {
   type: FieldType;
   /** Elements; one when absent. */
   count?: number;
-  reset?: number;
+  reset?: number | readonly number[];
   /** What it is, for the register view. */
   about: string;
 }
@@ -96,7 +96,11 @@ function build<const L extends Layout>(
 
   const block = {
     resetAll(): void {
-      for (const [name, view] of views) view.fill(layout[name].reset ?? 0);
+      for (const [name, view] of views) {
+        const { reset = 0 } = layout[name];
+        if (typeof reset === 'number') view.fill(reset);
+        else view.set(reset);
+      }
     },
     saveAll(): SavedRegisters {
       const saved: SavedRegisters = {};
