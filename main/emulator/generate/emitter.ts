@@ -1,0 +1,529 @@
+import { OperandKind } from '../instruction.ts';
+import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot, TLB_ENTRIES } from '../state.ts';
+import {
+  atomic,
+  i32,
+  i64,
+  select,
+  v128,
+  type I32,
+  type I64,
+  type Local,
+  type V128,
+} from '../wasm/expression.ts';
+import { call, type FunctionBuilder, type FunctionReference } from '../wasm/module.ts';
+import { Addressing, type Form } from './form.ts';
+import { HANDLER } from './runtime.ts';
+
+/** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
+export type SegmentChoice = number | 'operand';
+
+/** The functions that a handler can call: services (runtime.ts) and library routines, by name. */
+export type Callees = (name: string) => FunctionReference;
+
+const PAGE_MASK = -4096;
+
+/**
+ * What an instruction's semantics is written in: operands, memory, flags and control flow, as statements of
+ * the function under construction. This one takes registers, displacements and immediates from the decoded
+ * record, which makes the interpreter's handlers.
+ *
+ * Values of operands are 64-bit and zero-extended from their size; values that are written may have anything
+ * above it. Reads come back bound to locals, so later writes do not change them. Whatever can fault comes
+ * before whatever commits.
+ */
+export class Emitter {
+  readonly f: FunctionBuilder;
+  readonly form: Form;
+  /** Address of the vCPU's block. */
+  readonly s: Local<'i32'>;
+  /** Address of the decoded record. */
+  readonly d: Local<'i32'>;
+  private readonly callees: Callees;
+  private offsetCache: I64 | undefined;
+
+  constructor(f: FunctionBuilder, form: Form, callees: Callees) {
+    this.f = f;
+    this.form = form;
+    this.callees = callees;
+    this.s = f.parameter('i32', 0);
+    this.d = f.parameter('i32', 1);
+  }
+
+  // ---- State fields -------------------------------------------------------------------------------------
+
+  field32(offset: number): I32 {
+    return i32.load(this.s, offset);
+  }
+  field64(offset: number): I64 {
+    return i64.load(this.s, offset);
+  }
+  setField32(offset: number, value: I32): void {
+    this.f.store32(this.s, value, offset);
+  }
+  setField64(offset: number, value: I64): void {
+    this.f.store64(this.s, value, offset);
+  }
+
+  // ---- Registers ----------------------------------------------------------------------------------------
+
+  /** A general register by number. `bits`: 8 (low byte), 16, 32, 64. */
+  gpr(index: number, bits = 64): I64 {
+    return this.f.let(loadBits(bits, this.s, Field.SLOTS + 8 * index));
+  }
+  setGpr(index: number, bits: number, value: I64): void {
+    this.storeRegister(this.s, Field.SLOTS + 8 * index, bits, value);
+  }
+  /** AH, CH, DH, BH. */
+  highByte(index: number): I64 {
+    return this.f.let(i64.load8_u(this.s, Field.SLOTS + 8 * index + 1));
+  }
+  setHighByte(index: number, value: I64): void {
+    this.f.storeBits(8, this.s, value, Field.SLOTS + 8 * index + 1);
+  }
+
+  private storeRegister(base: I32, offset: number, bits: number, value: I64): void {
+    // A 32-bit result clears the upper half (SDM vol. 1, 3.4.1.1); narrower ones keep what is there.
+    if (bits === 32) this.f.store64(base, i64.and(value, 0xffffffff), offset);
+    else this.f.storeBits(bits, base, value, offset);
+  }
+
+  /** Address of the register that operand n names, relative to the slots. */
+  registerAddress(n: number): I32 {
+    return i32.add(this.s, i32.load8_u(this.d, Record.REGISTER + n));
+  }
+
+  // ---- Operands -----------------------------------------------------------------------------------------
+
+  /** The value of operand n (general register, memory, immediate), zero-extended from its size. */
+  read(n: number): I64 {
+    const { kind, size } = this.form.operands[n];
+    switch (kind) {
+      case OperandKind.GPR:
+        return this.f.let(loadBits(size, this.registerAddress(n), 0));
+      case OperandKind.MEM:
+        return this.load(this.offset(), size, 'operand');
+      case OperandKind.IMM:
+        return this.immediate(size);
+      default:
+        throw new Error(`${this.form.mnemonic}: operand ${n} of kind ${kind} is not an integer`);
+    }
+  }
+
+  /** Writes operand n (general register or memory). */
+  write(n: number, value: I64): void {
+    const { kind, size } = this.form.operands[n];
+    if (kind === OperandKind.GPR) this.storeRegister(this.registerAddress(n), 0, size, value);
+    else this.store(this.offset(), size, value, 'operand');
+  }
+
+  /** The immediate, cut to `bits` (it is stored sign- or zero-extended as the instruction defines). */
+  immediate(bits = 64): I64 {
+    const value = i64.load(this.d, Record.IMMEDIATE);
+    return this.f.let(cut(bits, value));
+  }
+  /** The second immediate (32 bits), for instructions that do not jump. */
+  immediate2(): I32 {
+    return this.f.let(i32.load(this.d, Record.LINK));
+  }
+
+  /**
+   * Replaces operand n by what `compute` makes of it: probes for writing first, so that a fault has no effect.
+   * With a LOCK prefix on memory, `locked` (the value to combine) and an atomic operation may be given instead.
+   */
+  update(n: number, compute: (old: I64) => I64): void {
+    const { kind, size } = this.form.operands[n];
+    if (kind === OperandKind.GPR) {
+      const at = this.f.let(this.registerAddress(n));
+      const old = this.f.let(loadBits(size, at, 0));
+      this.storeRegister(at, 0, size, compute(old));
+      return;
+    }
+    const { host, commit } = this.modify(this.offset(), size / 8, 'operand');
+    if (!this.form.lock) {
+      const old = this.f.let(loadBits(size, host, 0));
+      this.f.storeBits(size, host, compute(old));
+      commit();
+      return;
+    }
+    this.updateLocked(host, size, compute);
+    commit();
+  }
+
+  /**
+   * A read-modify-write that other vCPUs see as one: compare-exchange until it holds. Atomics need alignment;
+   * an unaligned locked access is done plainly, as no guest we know relies on split locks between vCPUs.
+   */
+  private updateLocked(host: I32, size: number, compute: (old: I64) => I64): void {
+    const f = this.f;
+    const bits = size as 8 | 16 | 32 | 64;
+    const old = f.local('i64');
+    f.loop((again) => {
+      f.set(old, loadBits(size, host, 0));
+      const value = f.let(cut(size, compute(old)));
+      const store = (): void => {
+        f.breakIf(again, i64.ne(atomic.compareExchange[bits](host, old, value), old));
+      };
+      if (size === 8) store();
+      else {
+        f.if(i32.and(host, size / 8 - 1), () => f.storeBits(size, host, value), store);
+      }
+    });
+  }
+
+  // ---- Addresses ----------------------------------------------------------------------------------------
+
+  /** The effective address of the memory operand (offset in its segment), computed once. */
+  offset(): I64 {
+    this.offsetCache ??= this.f.let(this.effectiveAddress());
+    return this.offsetCache;
+  }
+
+  private effectiveAddress(): I64 {
+    const slot = (field: number): I64 => i64.load(i32.add(this.s, i32.load8_u(this.d, field)), 0);
+    const displacement = i64.load32_s(this.d, Record.DISPLACEMENT);
+    const base = i64.add(slot(Record.BASE), displacement);
+    if (this.form.addressing === Addressing.BASE) return base;
+    const scaled = i64.shl(slot(Record.INDEX), i64.load8_u(this.d, Record.SCALE));
+    return cut(this.form.addressSize, i64.add(base, scaled));
+  }
+
+  /** Linear address of an offset in a segment, with the checks that the form asks for. May leave with a fault. */
+  linear(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I64 {
+    const { addressing, codeSize, checked } = this.form;
+    const operand = segment === 'operand';
+    if (operand ? addressing === Addressing.CHECKED : checked)
+      return this.checkedLinear(offset, bytes, segment, writing);
+    const recordBase = (): I64 => i64.load(i32.add(this.s, i32.load8_u(this.d, Record.SEGMENT_SLOT)), 0);
+    if (operand) {
+      if (addressing === Addressing.BASE) return offset;
+      const sum = i64.add(offset, recordBase());
+      return this.f.let(addressing === Addressing.FLAT32 ? cut(32, sum) : sum);
+    }
+    if (codeSize === 64) {
+      return segment >= 4 ? this.f.let(i64.add(offset, this.segmentBase(segment))) : offset;
+    }
+    return segment >= 4 ? this.f.let(cut(32, i64.add(offset, this.segmentBase(segment)))) : offset;
+  }
+
+  segmentBase(segment: number): I64 {
+    return this.field64(Field.SLOTS + 8 * (Slot.SEGMENT_BASE + segment));
+  }
+
+  private checkedLinear(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I64 {
+    const f = this.f;
+    const operand = segment === 'operand';
+    const base = operand
+      ? i64.load(i32.add(this.s, i32.load8_u(this.d, Record.SEGMENT_SLOT)), 0)
+      : this.segmentBase(segment);
+    const linear = f.local('i64');
+    if (this.form.codeSize === 64) f.set(linear, i64.add(offset, base));
+    else {
+      const number = operand ? i32.load8_u(this.d, Record.SEGMENT) : i32.const(segment);
+      const part = f.let(i32.add(this.s, i32.mul(number, 48)));
+      const low = i64.load32_u(part, Field.SEGMENTS + (writing ? 24 : 16));
+      const high = i64.load32_u(part, Field.SEGMENTS + (writing ? 28 : 20));
+      const outside = i32.or(i64.lt_u(offset, low), i64.gt_u(i64.add(offset, bytes - 1), high));
+      f.if(outside, () => {
+        // SDM vol. 3, 6.15: the stack segment's violations are #SS, all others #GP.
+        this.raise(select(i32.eq(number, 2), i32.const(12), i32.const(13)), i32.const(0));
+      });
+      f.set(linear, cut(32, i64.add(offset, base)));
+    }
+    if (bytes > 1 && (bytes & (bytes - 1)) === 0) {
+      const misaligned = i32.and(i32.and(i32.wrap(linear), bytes - 1), this.field32(Field.ALIGNMENT_MASK));
+      f.if(misaligned, () => this.raise(i32.const(17), i32.const(0)));
+    }
+    return linear;
+  }
+
+  // ---- Memory -------------------------------------------------------------------------------------------
+
+  /** Loads `bits` (8-64) at an offset in a segment, zero-extended. */
+  load(offset: I64, bits: number, segment: SegmentChoice): I64 {
+    return this.f.let(loadBits(bits, this.readable(offset, bits / 8, segment), 0));
+  }
+
+  /** Stores the low `bits` of a value. */
+  store(offset: I64, bits: number, value: I64, segment: SegmentChoice): void {
+    const bound = this.f.let(value);
+    this.writable(offset, bits / 8, segment, (at, atOffset) => this.f.storeBits(bits, at, bound, atOffset));
+  }
+
+  loadVector(offset: I64, segment: SegmentChoice): V128 {
+    return this.f.let(v128.load(this.readable(offset, 16, segment)));
+  }
+
+  storeVector(offset: I64, value: V128, segment: SegmentChoice): void {
+    const bound = this.f.let(value);
+    this.writable(offset, 16, segment, (at, atOffset) => this.f.storeV128(at, bound, atOffset));
+  }
+
+  /** A host address at which `bytes` (at most 64) can be read. */
+  readable(offset: I64, bytes: number, segment: SegmentChoice): I32 {
+    const f = this.f;
+    const linear = f.let(this.linear(offset, bytes, segment, false));
+    const host = f.local('i32');
+    const entry = this.tlbEntry(linear, Field.TLB_READ);
+    f.if(
+      tlbHit(entry, linear, bytes),
+      () => f.set(host, i32.add(i32.wrap(linear), i32.load(entry, 8))),
+      () => {
+        this.prepareSlow(linear, segment);
+        f.set(host, call(this.callees('readSlow'), 'i32', this.s, i32.const(bytes)));
+        f.if(i32.eqz(host), () => f.return(this.field32(Field.LEAVE)));
+      },
+    );
+    return host;
+  }
+
+  /** Writes `bytes` (at most 16) by `put(address, offset)`. */
+  private writable(
+    offset: I64,
+    bytes: number,
+    segment: SegmentChoice,
+    put: (at: I32, atOffset: number) => void,
+  ): void {
+    const f = this.f;
+    const linear = f.let(this.linear(offset, bytes, segment, true));
+    const entry = this.tlbEntry(linear, Field.TLB_WRITE);
+    f.if(
+      tlbHit(entry, linear, bytes),
+      () => put(i32.add(i32.wrap(linear), i32.load(entry, 8)), 0),
+      () => {
+        this.prepareSlow(linear, segment);
+        put(this.s, Field.ACCESS_DATA);
+        f.if(i32.eqz(call(this.callees('writeSlow'), 'i32', this.s, i32.const(bytes))), () =>
+          f.return(this.field32(Field.LEAVE)),
+        );
+      },
+    );
+  }
+
+  /** A host address at which `bytes` (at most 64) can be read and written; `commit()` must follow the write. */
+  modify(offset: I64, bytes: number, segment: SegmentChoice): { host: I32; commit: () => void } {
+    const f = this.f;
+    const linear = f.let(this.linear(offset, bytes, segment, true));
+    const host = f.local('i32');
+    const slow = f.local('i32');
+    const entry = this.tlbEntry(linear, Field.TLB_WRITE);
+    f.if(
+      tlbHit(entry, linear, bytes),
+      () => {
+        f.set(host, i32.add(i32.wrap(linear), i32.load(entry, 8)));
+        f.set(slow, i32.const(0));
+      },
+      () => {
+        this.prepareSlow(linear, segment);
+        f.set(host, call(this.callees('modifySlow'), 'i32', this.s, i32.const(bytes)));
+        f.if(i32.eqz(host), () => f.return(this.field32(Field.LEAVE)));
+        f.set(slow, i32.const(1));
+      },
+    );
+    return {
+      host,
+      commit: () => f.if(slow, () => f.call(this.callees('modifyCommit'), this.s, i32.const(bytes))),
+    };
+  }
+
+  private tlbEntry(linear: I64, table: number): I32 {
+    const index = i32.and(i32.wrap(i64.shr_u(linear, 12)), TLB_ENTRIES - 1);
+    return this.f.let(i32.add(this.field32(table), i32.shl(index, 4)));
+  }
+
+  private prepareSlow(linear: I64, segment: SegmentChoice): void {
+    this.setField64(Field.ACCESS_ADDRESS, linear);
+    this.setField32(
+      Field.ACCESS_SEGMENT,
+      segment === 'operand' ? i32.load8_u(this.d, Record.SEGMENT) : i32.const(segment),
+    );
+    this.setField32(Field.CURRENT, this.d);
+  }
+
+  // ---- Vector operands ----------------------------------------------------------------------------------
+
+  /** The 128 bits of operand n: an XMM register, or memory, which must be aligned unless `unaligned`. */
+  readVector(n: number, unaligned = false): V128 {
+    if (this.form.operands[n].kind === OperandKind.XMM)
+      return this.f.let(v128.load(this.registerAddress(n), Field.XMM));
+    if (!unaligned) this.requireAligned16();
+    return this.loadVector(this.offset(), 'operand');
+  }
+
+  writeVector(n: number, value: V128, unaligned = false): void {
+    if (this.form.operands[n].kind === OperandKind.XMM) {
+      this.f.storeV128(this.registerAddress(n), value, Field.XMM);
+      return;
+    }
+    if (!unaligned) this.requireAligned16();
+    this.storeVector(this.offset(), value, 'operand');
+  }
+
+  /** #GP(0) unless the linear address of the memory operand is a multiple of 16 (SDM vol. 2, 2.4). */
+  requireAligned16(): void {
+    const linear = this.linear(this.offset(), 1, 'operand', false);
+    this.f.if(i32.and(i32.wrap(linear), 15), () => this.raise(i32.const(13), i32.const(0)));
+  }
+
+  // ---- Leaving ------------------------------------------------------------------------------------------
+
+  /** Ends with an exception at this instruction. `error` is pushed for the vectors that have one. */
+  raise(vector: I32, error: I32 = i32.const(0)): void {
+    this.setField32(Field.FAULT_VECTOR, vector);
+    this.setField32(Field.FAULT_ERROR, error);
+    this.setField32(Field.CURRENT, this.d);
+    this.f.return(i32.const(Leave.FAULT));
+  }
+
+  /** Calls a TypeScript helper by number; goes on when it says so, else leaves. */
+  helper(number: number): void {
+    const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
+    this.f.if(result, () => this.f.return(result));
+  }
+
+  /** A library routine or service with a result. */
+  call<T extends 'i32' | 'i64' | 'f64' | 'f32' | 'v128'>(
+    name: string,
+    type: T,
+    ...operands: Parameters<typeof call>[2][]
+  ) {
+    return this.f.let(call(this.callees(name), type, ...operands));
+  }
+  callVoid(name: string, ...operands: Parameters<typeof call>[2][]): void {
+    this.f.call(this.callees(name), ...operands);
+  }
+
+  // ---- Control flow -------------------------------------------------------------------------------------
+
+  /** Goes on with the next instruction of the block. */
+  next(): void {
+    const following = this.f.let(i32.add(this.d, Record.SIZE));
+    this.f.returnCallIndirect(HANDLER, i32.load(following, Record.HANDLER), this.s, following);
+  }
+
+  /** RIP of this instruction, not cut. */
+  rip(): I64 {
+    return i64.add(this.field64(Field.SLOTS + 8 * Slot.CODE_BASE), i64.load16_u(this.d, Record.POSITION));
+  }
+  /** RIP of the next instruction, cut to the code size. */
+  nextRip(): I64 {
+    return this.f.let(this.cutRip(i64.add(this.rip(), i64.load8_u(this.d, Record.LENGTH))));
+  }
+
+  private cutRip(value: I64): I64 {
+    return this.form.codeSize === 64 ? value : cut(this.form.codeSize === 32 ? 32 : 32, value);
+  }
+
+  /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
+  private retire(self: number): I32 {
+    const left = this.f.let(
+      i32.sub(this.field32(Field.BUDGET), i32.add(i32.load8_u(this.d, Record.NUMBER), self)),
+    );
+    this.setField32(Field.BUDGET, left);
+    return i32.lt_s(i32.or(left, this.field32(Field.PENDING)), 0);
+  }
+
+  /**
+   * Ends the block with a jump to RIP + immediate, through the link when it is known. `counts` is 0 for the
+   * record that only joins two blocks.
+   */
+  jumpRelative(counts = 1): void {
+    const f = this.f;
+    const tired = f.let(this.retire(counts));
+    const link = f.let(i32.load(this.d, Record.LINK));
+    f.if(i32.and(i32.ne(link, 0), i32.eqz(tired)), () =>
+      f.returnCallIndirect(HANDLER, i32.load(link, Record.HANDLER), this.s, link),
+    );
+    const target = i64.add(
+      i64.add(this.rip(), i64.load8_u(this.d, Record.LENGTH)),
+      i64.load(this.d, Record.IMMEDIATE),
+    );
+    const size = counts === 0 ? this.form.codeSize : this.branchSize();
+    this.setField64(Field.RIP, cut(size, target));
+    this.setField32(Field.LINK_FROM, this.d);
+    f.if(tired, () => f.return(i32.const(Leave.BUDGET)));
+    this.lookup();
+  }
+
+  /** Bits of a near branch target: always 64 in 64-bit code, else the operand size. */
+  branchSize(): number {
+    return this.form.codeSize === 64 ? 64 : this.form.operandSize;
+  }
+
+  /** Ends the block with a jump to an address (already cut and checked). */
+  jumpTo(target: I64): void {
+    this.setField64(Field.RIP, target);
+    this.setField32(Field.LINK_FROM, i32.const(0));
+    this.f.if(this.retire(1), () => this.f.return(i32.const(Leave.BUDGET)));
+    this.lookup();
+  }
+
+  /** Ends the block here: RIP is the next instruction's, and the run loop looks around. */
+  leaveRetired(): void {
+    this.setField64(Field.RIP, this.nextRip());
+    this.setField32(Field.LINK_FROM, i32.const(0));
+    this.f.do(this.retire(1));
+    this.f.return(i32.const(Leave.RETIRED));
+  }
+
+  /** #GP(0) when a 64-bit branch target is not canonical. */
+  requireCanonical(target: I64): void {
+    if (this.branchSize() !== 64) return;
+    this.f.if(i64.ne(i64.shr_s(i64.shl(target, 16), 16), target), () => this.raise(i32.const(13)));
+  }
+
+  /** Continues at RIP: through the jump cache, or by way of the run loop. */
+  private lookup(): void {
+    const f = this.f;
+    const rip = f.let(this.field64(Field.RIP));
+    const linear = f.let(this.form.codeSize === 64 ? rip : cut(32, i64.add(rip, this.segmentBase(1))));
+    const key = i64.add(linear, this.field64(Field.JUMP_SALT));
+    const low = f.let(i32.wrap(linear));
+    const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
+    const entry = f.let(i32.add(this.field32(Field.JUMP_CACHE), i32.shl(hash, 4)));
+    f.if(i64.ne(i64.load(entry), key), () => f.return(i32.const(Leave.LOOKUP)));
+    this.setField64(Field.SLOTS + 8 * Slot.CODE_BASE, i64.sub(rip, i64.and(linear, 4095)));
+    const record = f.let(i32.load(entry, 8));
+    f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), this.s, record);
+  }
+}
+
+function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
+  const last = bytes === 1 ? linear : i64.add(linear, bytes - 1);
+  return i64.eq(i64.load(entry), i64.and(last, PAGE_MASK));
+}
+
+/** Loads 8, 16, 32 or 64 bits, zero-extended. */
+export function loadBits(bits: number, address: I32, offset: number): I64 {
+  switch (bits) {
+    case 8:
+      return i64.load8_u(address, offset);
+    case 16:
+      return i64.load16_u(address, offset);
+    case 32:
+      return i64.load32_u(address, offset);
+    case 64:
+      return i64.load(address, offset);
+    default:
+      throw new RangeError(`no integer of ${bits} bits`);
+  }
+}
+
+/** The low `bits` of a value, zero-extended. */
+export function cut(bits: number, value: I64): I64 {
+  return bits === 64 ? value : i64.and(value, bits === 32 ? 0xffffffff : 2 ** bits - 1);
+}
+
+/** The low `bits` of a value, sign-extended. */
+export function extend(bits: number, value: I64): I64 {
+  switch (bits) {
+    case 8:
+      return i64.extend8_s(value);
+    case 16:
+      return i64.extend16_s(value);
+    case 32:
+      return i64.extend32_s(value);
+    default:
+      return value;
+  }
+}

@@ -1,0 +1,354 @@
+import { ByteWriter } from './bytes.ts';
+import {
+  callExpression,
+  i32,
+  Local,
+  TYPE_BYTE,
+  writeStatement,
+  type Expression,
+  type I32,
+  type I64,
+  type Type,
+  type V128,
+} from './expression.ts';
+
+/** Parameters and result of a function. */
+export interface Signature {
+  readonly parameters: readonly Type[];
+  readonly result?: Type;
+}
+
+/** A place that `break` can leave or, for a loop, go back to. */
+export interface Label {
+  readonly depth: number;
+}
+
+const BLOCK_VOID = 0x40;
+const MISC = 0xfc;
+const SIMD = 0xfd;
+const ATOMIC = 0xfe;
+
+/** The body of one function: statements are written as they are called. */
+export class FunctionBuilder {
+  readonly module: ModuleBuilder;
+  readonly index: number;
+  private readonly code = new ByteWriter(256);
+  private readonly locals: Type[] = [];
+  private readonly parameterCount: number;
+  private readonly parameters: readonly Type[];
+  private depth = 0;
+
+  constructor(module: ModuleBuilder, index: number, signature: Signature) {
+    this.module = module;
+    this.index = index;
+    this.parameters = signature.parameters;
+    this.parameterCount = signature.parameters.length;
+  }
+
+  parameter<T extends Type>(type: T, index: number): Local<T> {
+    if (this.parameters[index] !== type) {
+      throw new TypeError(`parameter ${index} is ${this.parameters[index]}, not ${type}`);
+    }
+    return new Local(type, index);
+  }
+
+  local<T extends Type>(type: T): Local<T> {
+    this.locals.push(type);
+    return new Local(type, this.parameterCount + this.locals.length - 1);
+  }
+
+  /** Computes a value now and names it. Locals and constants are returned as they are when `always` is false. */
+  let<T extends Type>(value: Expression<T>): Expression<T> {
+    if (value.constant !== undefined) return value;
+    const local = this.local(value.type);
+    this.set(local, value);
+    return local;
+  }
+
+  set<T extends Type>(local: Local<T>, value: Expression<T>): void {
+    value.write(this.code);
+    this.code.byte(0x21);
+    this.code.unsigned(local.index);
+  }
+
+  /** Computes a value and drops it. */
+  do(value: Expression<Type>): void {
+    value.write(this.code);
+    this.code.byte(0x1a);
+  }
+
+  private statement(
+    prefix: number,
+    opcode: number,
+    operands: Expression<Type>[],
+    immediates: number[] = [],
+  ): void {
+    writeStatement(this.code, prefix, opcode, operands, immediates);
+  }
+
+  store32(address: I32, value: I32, offset = 0): void {
+    this.statement(0, 0x36, [address, value], [0, offset]);
+  }
+  store64(address: I32, value: I64, offset = 0): void {
+    this.statement(0, 0x37, [address, value], [0, offset]);
+  }
+  /** Stores the low `bits` (8, 16, 32, 64) of a 64-bit value. */
+  storeBits(bits: number, address: I32, value: I64, offset = 0): void {
+    const opcode = bits === 8 ? 0x3c : bits === 16 ? 0x3d : bits === 32 ? 0x3e : 0x37;
+    this.statement(0, opcode, [address, value], [0, offset]);
+  }
+  storeF32(address: I32, value: Expression<'f32'>, offset = 0): void {
+    this.statement(0, 0x38, [address, value], [0, offset]);
+  }
+  storeF64(address: I32, value: Expression<'f64'>, offset = 0): void {
+    this.statement(0, 0x39, [address, value], [0, offset]);
+  }
+  storeV128(address: I32, value: V128, offset = 0): void {
+    this.statement(SIMD, 11, [address, value], [0, offset]);
+  }
+  atomicStore32(address: I32, value: I32, offset = 0): void {
+    this.statement(ATOMIC, 0x17, [address, value], [2, offset]);
+  }
+  fence(): void {
+    this.statement(ATOMIC, 3, [], [0]);
+  }
+  /** memory.copy: ranges may overlap. */
+  copy(to: I32, from: I32, length: I32): void {
+    this.statement(MISC, 10, [to, from, length], [0, 0]);
+  }
+  /** memory.fill with the low byte of `value`. */
+  fill(to: I32, value: I32, length: I32): void {
+    this.statement(MISC, 11, [to, value, length], [0]);
+  }
+
+  if(condition: I32, then: () => void, otherwise?: () => void): void {
+    if (condition.constant !== undefined) {
+      if (condition.constant !== 0n) then();
+      else otherwise?.();
+      return;
+    }
+    condition.write(this.code);
+    this.code.byte(0x04);
+    this.code.byte(BLOCK_VOID);
+    this.depth++;
+    then();
+    if (otherwise) {
+      this.code.byte(0x05);
+      otherwise();
+    }
+    this.depth--;
+    this.code.byte(0x0b);
+  }
+
+  /** A block: break(label) leaves it. */
+  block(body: (label: Label) => void): void {
+    this.open(0x02, body);
+  }
+
+  /** A loop: break(label) starts its next round; running off its end leaves it. */
+  loop(body: (label: Label) => void): void {
+    this.open(0x03, body);
+  }
+
+  private open(opcode: number, body: (label: Label) => void): void {
+    this.code.byte(opcode);
+    this.code.byte(BLOCK_VOID);
+    const label = { depth: ++this.depth };
+    body(label);
+    this.depth--;
+    this.code.byte(0x0b);
+  }
+
+  break(label: Label): void {
+    this.code.byte(0x0c);
+    this.code.unsigned(this.depth - label.depth);
+  }
+
+  breakIf(label: Label, condition: I32): void {
+    condition.write(this.code);
+    this.code.byte(0x0d);
+    this.code.unsigned(this.depth - label.depth);
+  }
+
+  /** Goes to targets[value], or to the last one when value is beyond: br_table. */
+  switch(value: I32, targets: readonly Label[]): void {
+    value.write(this.code);
+    this.code.byte(0x0e);
+    this.code.unsigned(targets.length - 1);
+    for (const target of targets) this.code.unsigned(this.depth - target.depth);
+  }
+
+  return(value?: Expression<Type>): void {
+    value?.write(this.code);
+    this.code.byte(0x0f);
+  }
+
+  /** A call whose result, if any, is dropped. */
+  call(callee: FunctionReference, ...operands: Expression<Type>[]): void {
+    this.statement(0, 0x10, operands, [callee.index]);
+    if (callee.signature.result) this.code.byte(0x1a);
+  }
+
+  /** Ends this function with a call that takes its place on the stack. */
+  returnCall(callee: FunctionReference, ...operands: Expression<Type>[]): void {
+    this.statement(0, 0x12, operands, [callee.index]);
+  }
+
+  /** The same through the imported table. */
+  returnCallIndirect(signature: Signature, slot: I32, ...operands: Expression<Type>[]): void {
+    this.statement(0, 0x13, [...operands, slot], [this.module.typeIndex(signature), 0]);
+  }
+
+  unreachable(): void {
+    this.code.byte(0x00);
+  }
+
+  /** The code entry of this function (core specification 5.5.13). */
+  writeEntry(out: ByteWriter): void {
+    const header = new ByteWriter(64);
+    const runs: { type: Type; count: number }[] = [];
+    for (const type of this.locals) {
+      const last = runs[runs.length - 1];
+      if (last && last.type === type) last.count++;
+      else runs.push({ type, count: 1 });
+    }
+    header.unsigned(runs.length);
+    for (const run of runs) {
+      header.unsigned(run.count);
+      header.byte(TYPE_BYTE[run.type]);
+    }
+    out.unsigned(header.length + this.code.length + 1);
+    out.raw(header.view());
+    out.raw(this.code.view());
+    out.byte(0x0b);
+  }
+}
+
+/** A function of this module or an import, for calls. */
+export interface FunctionReference {
+  readonly index: number;
+  readonly signature: Signature;
+}
+
+/** A typed call of something with a result. */
+export function call<T extends Type>(
+  callee: FunctionReference,
+  type: T,
+  ...operands: Expression<Type>[]
+): Expression<T> {
+  if (callee.signature.result !== type)
+    throw new TypeError(`the function gives ${callee.signature.result}, not ${type}`);
+  return callExpression(type, callee.index, operands);
+}
+
+/** Builds one module that imports the shared memory `env.memory` and, when asked, the table `env.table`. */
+export class ModuleBuilder {
+  private readonly types: string[] = [];
+  private readonly typeBytes: Uint8Array[] = [];
+  private readonly imports: { name: string; reference: FunctionReference }[] = [];
+  private readonly functions: { builder: FunctionBuilder; signature: Signature; exportName?: string }[] = [];
+  private readonly elements: { slot: number; index: number }[] = [];
+  private readonly memoryPages: number;
+
+  /** `memoryPages`: the exact size of the imported memory, in 64 KiB pages. */
+  constructor(memoryPages: number) {
+    this.memoryPages = memoryPages;
+  }
+
+  typeIndex(signature: Signature): number {
+    const key = `${signature.parameters.join()}>${signature.result ?? ''}`;
+    const known = this.types.indexOf(key);
+    if (known >= 0) return known;
+    const out = new ByteWriter(16);
+    out.byte(0x60);
+    out.unsigned(signature.parameters.length);
+    for (const type of signature.parameters) out.byte(TYPE_BYTE[type]);
+    out.unsigned(signature.result ? 1 : 0);
+    if (signature.result) out.byte(TYPE_BYTE[signature.result]);
+    this.typeBytes.push(out.toBytes());
+    return this.types.push(key) - 1;
+  }
+
+  /** Imports env[name]. All imports come before the first function. */
+  import(name: string, signature: Signature): FunctionReference {
+    if (this.functions.length > 0) throw new Error(`import ${name}: imports come before functions`);
+    const reference = { index: this.imports.length, signature };
+    this.imports.push({ name, reference });
+    return reference;
+  }
+
+  function(signature: Signature, exportName?: string): FunctionBuilder & FunctionReference {
+    const builder = new FunctionBuilder(this, this.imports.length + this.functions.length, signature);
+    this.functions.push({ builder, signature, exportName });
+    return Object.assign(builder, { signature });
+  }
+
+  /** Puts a function into the imported table when the module is instantiated. */
+  element(slot: number, reference: FunctionReference): void {
+    this.elements.push({ slot, index: reference.index });
+  }
+
+  toBytes(): Uint8Array<ArrayBuffer> {
+    const out = new ByteWriter(4096);
+    out.raw([0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    const importTypes = this.imports.map(({ reference }) => this.typeIndex(reference.signature));
+    const functionTypes = this.functions.map(({ signature }) => this.typeIndex(signature));
+    section(out, 1, (body) => {
+      body.unsigned(this.typeBytes.length);
+      for (const bytes of this.typeBytes) body.raw(bytes);
+    });
+    section(out, 2, (body) => {
+      body.unsigned(this.imports.length + 2);
+      this.imports.forEach(({ name }, i) => {
+        body.text('env');
+        body.text(name);
+        body.byte(0);
+        body.unsigned(importTypes[i]);
+      });
+      body.text('env');
+      body.text('memory');
+      body.raw([2, 3]);
+      body.unsigned(this.memoryPages);
+      body.unsigned(this.memoryPages);
+      body.text('env');
+      body.text('table');
+      body.raw([1, 0x70, 0, 0]);
+    });
+    section(out, 3, (body) => {
+      body.unsigned(functionTypes.length);
+      for (const type of functionTypes) body.unsigned(type);
+    });
+    const exported = this.functions.filter(({ exportName }) => exportName !== undefined);
+    section(out, 7, (body) => {
+      body.unsigned(exported.length);
+      for (const { builder, exportName } of exported) {
+        body.text(exportName!);
+        body.byte(0);
+        body.unsigned(builder.index);
+      }
+    });
+    section(out, 9, (body) => {
+      body.unsigned(this.elements.length);
+      for (const { slot, index } of this.elements) {
+        body.byte(0);
+        i32.const(slot).write(body);
+        body.byte(0x0b);
+        body.unsigned(1);
+        body.unsigned(index);
+      }
+    });
+    section(out, 10, (body) => {
+      body.unsigned(this.functions.length);
+      for (const { builder } of this.functions) builder.writeEntry(body);
+    });
+    return out.toBytes();
+  }
+}
+
+function section(out: ByteWriter, id: number, write: (body: ByteWriter) => void): void {
+  const body = new ByteWriter(1024);
+  write(body);
+  out.byte(id);
+  out.unsigned(body.length);
+  out.raw(body.view());
+}
