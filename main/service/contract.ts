@@ -60,6 +60,8 @@ export const vmInfo = z.object({
   /** Milliseconds since the epoch. */
   createdAt: z.number(),
   startedAt: z.number().optional(),
+  /** Its vm.json can't be read: `message` says why, `config` is a stand-in, and all it can do is be deleted. */
+  damaged: z.literal(true).optional(),
 });
 export type VmInfo = z.infer<typeof vmInfo>;
 
@@ -87,18 +89,27 @@ export const requests = {
   'vm.powerOff': { params: id, result: z.object({}) },
   /** Presses the ACPI power button: the guest decides. */
   'vm.powerButton': { params: id, result: z.object({}) },
-  /** Attaches to a serial port: the console event then carries what was printed before, and all that follows. */
+  /**
+   * Attaches to a serial port: console.data then carries what was printed before (as far as it is kept), and all that
+   * follows. A machine that is off can be attached to; a stream stays over restarts of its machine.
+   */
   'console.attach': {
     params: id.extend({ port: z.number().int().min(0).max(3) }),
     result: z.object({ stream: z.number().int() }),
   },
   'console.detach': { params: z.object({ stream: z.number().int() }), result: z.object({}) },
-  /** Types into a serial port. `data` is bytes as a base64 string, at most 64 KiB of them. */
+  /**
+   * Types into a serial port. `data` is bytes as a base64 string, at most 64 KiB of them. The reply comes when the
+   * guest has room for more: a long paste goes in pieces, each after the reply to the one before.
+   */
   'console.input': {
     params: z.object({ stream: z.number().int(), data: z.string().max(90_000) }),
     result: z.object({}),
   },
-  /** Says how many bytes of a stream have been consumed in all: the sender waits when too many are unacknowledged. */
+  /**
+   * Says how many bytes of a stream have been consumed since it was attached. The service sends at most 256 KiB beyond
+   * that; a front end that falls far behind loses the oldest output, which `offset` shows.
+   */
   'console.ack': {
     params: z.object({ stream: z.number().int(), bytes: z.number().int().min(0) }),
     result: z.object({}),
@@ -118,7 +129,10 @@ export type Result<N extends RequestName> = z.infer<(typeof requests)[N]['result
 export const events = {
   'vm.changed': vmInfo,
   'vm.removed': z.object({ id: z.string() }),
-  /** Console output, base64, in order. `offset` is the position of its first byte since the machine was started. */
+  /**
+   * Console output: base64 of at most 64 KiB, in order. `offset` is the position of its first byte since the machine
+   * was started: lower than expected after a restart, higher when output was skipped.
+   */
   'console.data': z.object({ stream: z.number().int(), offset: z.number().int(), data: z.string() }),
 } as const;
 

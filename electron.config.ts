@@ -1,0 +1,68 @@
+import { chmodSync, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import react from '@vitejs/plugin-react';
+import { defineConfig } from 'electron-vite';
+import type { Plugin } from 'vite';
+
+const root = import.meta.dirname;
+const at = (path: string) => join(root, path);
+
+/**
+ * Every file that is started as a program of its own: the Electron entry, the two Node entries, and the process and
+ * thread that a running VM is made of.
+ */
+const entries = {
+  index: 'main/index.ts',
+  cli: 'main/cli.ts',
+  serve: 'main/serve.ts',
+  process: 'main/machine/process.ts',
+  vcpu: 'main/machine/vcpu.ts',
+};
+
+/** npm makes a bin executable when it installs a package; a build in a clone has to do it itself. */
+function executable(file: string): Plugin {
+  return {
+    name: 'vitrine:executable',
+    writeBundle: () => existsSync(at(file)) && chmodSync(at(file), 0o755),
+  };
+}
+
+export default defineConfig({
+  main: {
+    plugins: [executable('out/main/cli.js')],
+    build: {
+      outDir: 'out/main',
+      // The same bundle runs in Electron and in the oldest Node that package.json allows.
+      target: 'node20',
+      rolldownOptions: {
+        input: Object.fromEntries(
+          Object.entries(entries)
+            .filter(([, file]) => existsSync(at(file)))
+            .map(([name, file]) => [name, at(file)]),
+        ),
+      },
+    },
+  },
+  preload: {
+    build: {
+      outDir: 'out/preload',
+      target: 'node20',
+      // A sandboxed preload script is CommonJS, in one file.
+      rolldownOptions: {
+        input: { index: at('preload/index.ts') },
+        output: { format: 'cjs', entryFileNames: '[name].cjs' },
+      },
+    },
+  },
+  renderer: {
+    root: at('renderer'),
+    plugins: [react()],
+    build: {
+      outDir: at('out/renderer'),
+      target: 'es2023',
+      // Files, never data: URLs: the content security policy allows fonts and images from the app only.
+      assetsInlineLimit: 0,
+      rolldownOptions: { input: { index: at('renderer/index.html') } },
+    },
+  },
+});

@@ -1,0 +1,197 @@
+import type { MachineProcess } from '../machine/machine-process.ts';
+import type { VmConfig, VmInfo, VmState } from './contract.ts';
+import { ServiceError } from './errors.ts';
+import type { DamagedRecord, Library, VmRecord } from './library.ts';
+
+/** What is needed of a VM's process, so that tests can put another in its place. */
+export type Machine = Pick<
+  MachineProcess,
+  | 'status'
+  | 'onStatus'
+  | 'start'
+  | 'pause'
+  | 'resume'
+  | 'reset'
+  | 'powerButton'
+  | 'powerOff'
+  | 'serial'
+  | 'dispose'
+>;
+
+export type Listener = (event: 'vm.changed' | 'vm.removed', info: VmInfo) => void;
+
+type Verb = 'start' | 'pause' | 'resume' | 'reset' | 'powerOff' | 'powerButton';
+
+/** In which states a verb makes sense; the machine's process says no too, but only we know the VM's name. */
+const allowed: Record<Verb | 'delete' | 'edit', { states: VmState[]; way: string }> = {
+  start: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
+  pause: { states: ['running'], way: 'Only a running VM can be paused' },
+  resume: { states: ['paused'], way: 'Only a paused VM can be resumed' },
+  reset: { states: ['running', 'paused', 'crashed'], way: 'Start it instead' },
+  powerOff: {
+    states: ['starting', 'running', 'paused', 'stopping', 'crashed'],
+    way: 'There is nothing to power off',
+  },
+  powerButton: { states: ['running'], way: 'Nobody would see its power button' },
+  delete: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
+  edit: { states: ['off', 'crashed', 'failed'], way: 'Power it off to change more than its name' },
+};
+
+/** What stands in for the configuration of a VM whose vm.json can't be read: contract.ts, VmInfo.damaged. */
+const standIn: Omit<VmConfig, 'name'> = {
+  guest: { kind: 'calc' },
+  memory: 4 * 2 ** 20,
+  vcpus: 1,
+  backend: 'auto',
+  disks: [],
+};
+
+interface Vm {
+  record: VmRecord;
+  machine: Machine;
+  startedAt?: number;
+}
+
+/**
+ * The VMs of a library and their lives. A VM's state is never kept here: it is what its process says at the moment of
+ * asking, so a list is right even when a process has just died.
+ */
+export class Vms {
+  readonly #library: Library;
+  readonly #makeMachine: () => Machine;
+  readonly #listener: Listener;
+  readonly #vms = new Map<string, Vm>();
+  readonly #damaged = new Map<string, DamagedRecord>();
+  #closed = false;
+
+  constructor(library: Library, makeMachine: () => Machine, listener: Listener) {
+    this.#library = library;
+    this.#makeMachine = makeMachine;
+    this.#listener = listener;
+  }
+
+  async load(): Promise<void> {
+    const { records, damaged } = await this.#library.load();
+    for (const record of records) this.#add(record);
+    for (const record of damaged) this.#damaged.set(record.id, record);
+  }
+
+  list(): VmInfo[] {
+    return [...[...this.#vms.values()].map(infoOf), ...[...this.#damaged.values()].map(damagedInfo)];
+  }
+
+  async create(config: VmConfig, id?: string): Promise<VmInfo> {
+    const vm = this.#add(await this.#library.create(config, id));
+    return this.#say(vm);
+  }
+
+  /** A name may be changed at any time; the rest only while nothing of it is in use. */
+  async update(id: string, config: VmConfig): Promise<VmInfo> {
+    const vm = this.#get(id);
+    const { name } = vm.record.config;
+    if (JSON.stringify({ ...config, name }) !== JSON.stringify(vm.record.config)) this.#check(vm, 'edit');
+    const record = { ...vm.record, config };
+    await this.#library.update(record);
+    vm.record = record;
+    return this.#say(vm);
+  }
+
+  async delete(id: string): Promise<void> {
+    if (this.#damaged.has(id)) {
+      await this.#library.delete(id);
+      const info = damagedInfo(this.#damaged.get(id)!);
+      this.#damaged.delete(id);
+      this.#listener('vm.removed', info);
+      return;
+    }
+    const vm = this.#get(id);
+    this.#check(vm, 'delete');
+    // From here on nobody finds it, so nothing starts it while its files go.
+    this.#vms.delete(id);
+    try {
+      await this.#library.delete(id);
+    } catch (error) {
+      this.#vms.set(id, vm);
+      throw error;
+    }
+    vm.machine.dispose();
+    this.#listener('vm.removed', infoOf(vm));
+  }
+
+  /** Does what a button of the front end says. Ends when it is true: after powerOff the process is gone. */
+  async run(id: string, verb: Verb): Promise<void> {
+    const vm = this.#get(id);
+    this.#check(vm, verb);
+    if (verb !== 'start') return vm.machine[verb]();
+    if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
+    vm.startedAt = Date.now();
+    return vm.machine.start(vm.record.config);
+  }
+
+  machine(id: string): Machine {
+    return this.#get(id).machine;
+  }
+
+  /** Ends every VM and waits until their processes are gone. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#vms.values()].map(({ machine }) => machine.powerOff()));
+    this.kill();
+  }
+
+  /** The same without waiting, for the last moment of our own process. */
+  kill(): void {
+    this.#closed = true;
+    for (const { machine } of this.#vms.values()) machine.dispose();
+  }
+
+  #add(record: VmRecord): Vm {
+    const vm: Vm = { record, machine: this.#makeMachine() };
+    vm.machine.onStatus(() => {
+      if (this.#vms.get(record.id) === vm) this.#say(vm);
+    });
+    this.#vms.set(record.id, vm);
+    return vm;
+  }
+
+  #get(id: string): Vm {
+    const vm = this.#vms.get(id);
+    if (vm) return vm;
+    const damaged = this.#damaged.get(id);
+    if (damaged) throw new ServiceError('wrong-state', `"${id}" is damaged: ${damaged.reason}`);
+    throw new ServiceError('not-found', `There is no VM ${id}. It may have been deleted in another window.`);
+  }
+
+  #check(vm: Vm, verb: keyof typeof allowed): void {
+    const { state } = vm.machine.status;
+    const { states, way } = allowed[verb];
+    if (states.includes(state)) return;
+    throw new ServiceError('wrong-state', `"${vm.record.config.name}" is ${state}. ${way}.`);
+  }
+
+  #say(vm: Vm): VmInfo {
+    const info = infoOf(vm);
+    this.#listener('vm.changed', info);
+    return info;
+  }
+}
+
+function infoOf({ record, machine, startedAt }: Vm): VmInfo {
+  const { state, backend, message } = machine.status;
+  const info: VmInfo = { id: record.id, config: record.config, state, createdAt: record.createdAt };
+  if (backend !== undefined) info.backend = backend;
+  if (message !== undefined) info.message = message;
+  if (startedAt !== undefined) info.startedAt = startedAt;
+  return info;
+}
+
+function damagedInfo({ id, reason }: DamagedRecord): VmInfo {
+  return {
+    id,
+    config: { ...standIn, name: id },
+    state: 'failed',
+    message: reason,
+    createdAt: 0,
+    damaged: true,
+  };
+}
