@@ -36,6 +36,8 @@ export interface Operand {
 
 /** A row of the opcode table. */
 export interface Opcode {
+  /** A small number of its own, dense from 0: a key for tables. */
+  readonly id: number;
   /** Lower-case Intel mnemonic; `jcc`, `setcc`, `cmovcc` and `fcmovcc` carry the condition in Instruction.condition. */
   readonly mnemonic: string;
   /** CPUID feature that the row needs, or '' for the base set. */
