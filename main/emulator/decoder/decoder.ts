@@ -152,7 +152,7 @@ export class Decoder {
     const word = (mode === 16) !== (operandPrefix && (flags & Flag.PREFIX_66) === 0);
     if (!long) this.size = word ? 0 : 1;
     else if ((flags & Flag.FORCE_64) !== 0) this.size = 2;
-    else if ((rex & 8) !== 0 && (flags & Flag.NO_W) === 0) this.size = 2;
+    else if ((rex & 8) !== 0) this.size = (flags & Flag.NO_W) !== 0 ? 1 : 2;
     else this.size = word ? 0 : (flags & Flag.DEFAULT_64) !== 0 ? 2 : 1;
     this.sizeColumn = long ? 3 : 0;
     this.bytes = bytes;

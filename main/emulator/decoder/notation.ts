@@ -20,7 +20,7 @@
  *             i64 o64    invalid in 64-bit mode; only in 64-bit mode
  *             d64        operand size 64 by default in 64-bit mode (66 makes it 16, there is no 32)
  *             f64        operand size always 64 in 64-bit mode
- *             noW        REX.W doesn't count: 32 bits is the largest operand
+ *             noW        32 bits is the largest operand: REX.W means 32 (also with 66)
  *             anymod     ModRM.mod is ignored: always the register form
  *             cc=n       the condition, where the opcode doesn't spell it
  *             @feature   the CPUID feature, under its name in Linux' /proc/cpuinfo (SSE3 is `pni` there)

@@ -15,7 +15,7 @@ export const twoByteMap = `
 01/3    *        lidt         Ms              f64
 01/4    *        smsw         Rv/Mw
 01/6    *        lmsw         Ew
-01/7m   *        invlpg       Mb
+01/7m   *        invlpg       M
 01/0r1  np       vmcall       -
 01/1r0  np       monitor      -               @monitor
 01/1r1  np       mwait        -               @monitor
@@ -26,8 +26,8 @@ export const twoByteMap = `
 01/3r1  *        vmmcall      -
 01/7r0  *        swapgs       -               o64
 01/7r1  *        rdtscp       -               @rdtscp
-02      *        lar          Gv,Rv/Mw
-03      *        lsl          Gv,Rv/Mw
+02      *        lar          Gv,Ew
+03      *        lsl          Gv,Ew
 05      *        syscall      -
 06      *        clts         -
 07      *        sysret       -
@@ -35,8 +35,9 @@ export const twoByteMap = `
 09      *        wbinvd       -
 0B      *        ud2          -
 0D      *        nop          Ev
-0D/0m   *        prefetch     Mb              @3dnowprefetch
+0Dm     *        prefetch     Mb              @3dnowprefetch
 0D/1m   *        prefetchw    Mb              @3dnowprefetch
+0D/3m   *        prefetchw    Mb              @3dnowprefetch
 10      np       movups       Vps,Wps         @sse
 10      66       movupd       Vpd,Wpd         @sse2
 10      F3       movss        Vss,Wss         @sse

@@ -3,8 +3,10 @@
  * Columns (see notation.ts): opcode, selecting prefix, mnemonic, operands, attributes.
  *
  * The encodings that the manual leaves blank but processors accept stand with the instruction they are an alias
- * of: FCOM at DC D0, FCOMP at DC D8 and DE D0, FXCH at DD C8 and DF C8, FSTP at D9 D8, DF D0 and DF D8, FFREEP at
- * DF C0, and the 8087's FENI and FDISI and the 80287's FSETPM at DB E0, E1 and E4, which do nothing since the 80387.
+ * of: FCOM at DC D0, FCOMP at DC D8 and DE D0, FXCH at DD C8 and DF C8, FSTP at DF D0 and DF D8, and the 8087's FENI
+ * and FDISI and the 80287's FSETPM at DB E0, E1 and E4, which do nothing since the 80387. Two have names of their
+ * own: FFREEP at DF C0 (FFREE, then pop), and FSTPNCE at D9 D8, an FSTP to which an empty ST(0) is no underflow (it
+ * pops and flags nothing: seen on a Zen 5, where DF D0 and DF D8 flag it as FSTP does).
  */
 export const x87Map = `
 D8/0m  *  fadd      Md
@@ -33,7 +35,7 @@ D9/7m  *  fnstcw    Mw
 D9/0r  *  fld       STi
 D9/1r  *  fxch      ST0,STi
 D9/2r0 *  fnop      -
-D9/3r  *  fstp      STi
+D9/3r  *  fstpnce   STi
 D9/4r0 *  fchs      -
 D9/4r1 *  fabs      -
 D9/4r4 *  ftst      -
