@@ -23,7 +23,9 @@ const entries = {
 function executable(file: string): Plugin {
   return {
     name: 'vitrine:executable',
-    writeBundle: () => existsSync(at(file)) && chmodSync(at(file), 0o755),
+    writeBundle: () => {
+      if (existsSync(at(file))) chmodSync(at(file), 0o755);
+    },
   };
 }
 

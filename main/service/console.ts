@@ -29,7 +29,7 @@ export class ConsoleStream {
   readonly #send: (event: EventData<'console.data'>) => void;
   readonly #reader: ReturnType<SerialLog['attach']>;
   readonly #stopDrain: () => void;
-  /** Waits to be sent: contiguous, from #offset. */
+  /** Waits to be sent: contiguous, from #offset. With nothing waiting, #offset is where the next byte is expected. */
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #offset = 0;
@@ -98,8 +98,11 @@ export class ConsoleStream {
   }
 
   #collect(data: Uint8Array, offset: number): void {
+    const expected = this.#offset + this.#waitingBytes;
     // A gap or a new start of the machine: what waits is another piece of the story.
-    if (this.#waitingBytes > 0 && offset !== this.#offset + this.#waitingBytes) this.#flush();
+    if (this.#waitingBytes > 0 && offset !== expected) this.#flush();
+    // The log counts from 0 again: acknowledging what came before must not count as credit for what comes now.
+    if (offset < expected) for (const event of this.#unacknowledged) event.position = 0;
     if (this.#waitingBytes === 0) this.#offset = offset;
     // A copy: the log may reuse its memory once we return.
     this.#waiting.push(data.slice());
@@ -111,11 +114,13 @@ export class ConsoleStream {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const data = Buffer.concat(this.#waiting);
+    const first = this.#offset;
+    this.#offset += data.length;
     this.#waiting = [];
     this.#waitingBytes = 0;
     for (let start = 0; start < data.length; start += EVENT_BYTES) {
       const piece = data.subarray(start, start + EVENT_BYTES);
-      const offset = this.#offset + start;
+      const offset = first + start;
       this.#sent += piece.length;
       this.#unacknowledged.push({ count: this.#sent, position: offset + piece.length });
       this.#send({ stream: this.id, offset, data: piece.toString('base64') });

@@ -2,7 +2,14 @@ import { z } from 'zod';
 import type { Launcher } from '../machine/machine-process.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { SerialLog } from '../machine/serial-log.ts';
-import { requests, type EventData, type Params, type RequestName, type Result } from './contract.ts';
+import {
+  requests,
+  type EventData,
+  type Params,
+  type RequestName,
+  type Result,
+  type VmInfo,
+} from './contract.ts';
 import { ServiceError } from './errors.ts';
 import { backendReports, hostInfo } from './host.ts';
 import { Library } from './library.ts';
@@ -53,7 +60,7 @@ export class Service {
         return {};
       };
     this.#handlers = {
-      'vm.list': () => this.#vms.list(),
+      'vm.list': () => this.list(),
       'vm.create': (config) => this.#vms.create(config),
       'vm.update': ({ id, config }) => this.#vms.update(id, config),
       'vm.delete': async ({ id }) => {
@@ -88,6 +95,10 @@ export class Service {
       library.close();
       throw error;
     }
+  }
+
+  list(): VmInfo[] {
+    return this.#vms.list();
   }
 
   /** Answers a request. Fails with a ServiceError, or with an error that describeError understands. */
