@@ -122,8 +122,10 @@ export const Field = {
   DIRECTION: 0x390,
   /** BUDGET when the run of blocks began: instructions retired since = BUDGET_START - BUDGET. */
   BUDGET_START: 0x398,
-  /** Nonzero: the next instruction runs in the interrupt shadow of STI or of a load of SS (1: STI, 2: SS). */
-  SHADOW: 0x39c,
+  /** What BUDGET is after an instruction that casts an interrupt shadow (STI, loads of SS): equal means in the shadow. */
+  SHADOW_AT: 0x39c,
+  /** Offset in its segment that a helper's memory operand has: 64-bit. */
+  HELPER_OFFSET: 0x3b0,
   /** Address of the jump cache. */
   JUMP_CACHE: 0x3a4,
   /** The Leave code of a slow access that did not succeed. */

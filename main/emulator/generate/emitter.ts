@@ -139,8 +139,13 @@ export class Emitter {
       this.storeRegister(at, 0, size, compute(old));
       return;
     }
-    const { host, commit } = this.modify(this.offset(), size / 8, 'operand');
-    if (!this.form.lock) {
+    this.updateMemory(this.offset(), size, this.form.lock, compute);
+  }
+
+  /** The same for memory at an offset in the operand's segment. */
+  updateMemory(offset: I64, size: number, locked: boolean, compute: (old: I64) => I64): void {
+    const { host, commit } = this.modify(offset, size / 8, 'operand');
+    if (!locked) {
       const old = this.f.let(loadBits(size, host, 0));
       this.f.storeBits(size, host, compute(old));
       commit();
@@ -169,6 +174,32 @@ export class Emitter {
         f.if(i32.and(host, size / 8 - 1), () => f.storeBits(size, host, value), store);
       }
     });
+  }
+
+  // ---- The stack ----------------------------------------------------------------------------------------
+
+  /** RSP, ESP or SP. */
+  stackPointer(): I64 {
+    return this.gpr(4, this.form.stackSize);
+  }
+  setStackPointer(value: I64): void {
+    this.setGpr(4, this.form.stackSize, value);
+  }
+  /** Pushes the low `bits` of a value; the stack pointer changes only when the store succeeded. */
+  push(bits: number, value: I64): void {
+    const top = this.f.let(cut(this.form.stackSize, i64.sub(this.stackPointer(), bits / 8)));
+    this.store(top, bits, value, 2);
+    this.setStackPointer(top);
+  }
+  /** What is on top of the stack, `skip` bytes below the top. */
+  peek(bits: number, skip = 0): I64 {
+    const top = this.stackPointer();
+    const at = skip === 0 ? top : this.f.let(cut(this.form.stackSize, i64.add(top, skip)));
+    return this.load(at, bits, 2);
+  }
+  /** Takes `bytes` off the stack. */
+  drop(bytes: number | I64): void {
+    this.setStackPointer(i64.add(this.stackPointer(), typeof bytes === 'number' ? i64.const(bytes) : bytes));
   }
 
   // ---- Addresses ----------------------------------------------------------------------------------------
@@ -326,7 +357,7 @@ export class Emitter {
     };
   }
 
-  private tlbEntry(linear: I64, table: number): I32 {
+  tlbEntry(linear: I64, table: number): I32 {
     const index = i32.and(i32.wrap(i64.shr_u(linear, 12)), TLB_ENTRIES - 1);
     return this.f.let(i32.add(this.field32(table), i32.shl(index, 4)));
   }
@@ -375,12 +406,29 @@ export class Emitter {
     this.f.return(i32.const(Leave.FAULT));
   }
 
+  /** #UD in real and virtual-8086 mode. */
+  requireProtected(): void {
+    const real = i32.eqz(i32.and(this.field32(Field.CR0), 1));
+    const virtual = i32.and(this.field32(Field.EFLAGS), 0x20000);
+    this.f.if(i32.or(real, virtual), () => this.raise(i32.const(6)));
+  }
+
+  /** Makes the next instruction run in an interrupt shadow (STI, loads of SS). */
+  castShadow(): void {
+    const after = i32.sub(this.field32(Field.BUDGET), i32.add(i32.load8_u(this.d, Record.NUMBER), 1));
+    this.setField32(Field.SHADOW_AT, after);
+  }
+
   /** Calls a TypeScript helper by number; goes on when it says so, else leaves. */
   helper(number: number): void {
     const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
     this.f.if(result, () => this.f.return(result));
   }
 
+  /** A library routine or service by name. */
+  callee(name: string): FunctionReference {
+    return this.callees(name);
+  }
   /** A library routine or service with a result. */
   call<T extends 'i32' | 'i64' | 'f64' | 'f32' | 'v128'>(
     name: string,
@@ -411,7 +459,7 @@ export class Emitter {
   }
 
   private cutRip(value: I64): I64 {
-    return this.form.codeSize === 64 ? value : cut(this.form.codeSize === 32 ? 32 : 32, value);
+    return this.form.codeSize === 64 ? value : cut(32, value);
   }
 
   /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
@@ -466,6 +514,14 @@ export class Emitter {
     this.f.return(i32.const(Leave.RETIRED));
   }
 
+  /** Leaves in the middle of a repeated instruction, to come back to it: registers hold the progress. */
+  leaveUnretired(): void {
+    this.setField64(Field.RIP, this.cutRip(this.rip()));
+    this.setField32(Field.LINK_FROM, i32.const(0));
+    this.f.do(this.retire(0));
+    this.f.return(i32.const(Leave.BUDGET));
+  }
+
   /** #GP(0) when a 64-bit branch target is not canonical. */
   requireCanonical(target: I64): void {
     if (this.branchSize() !== 64) return;
@@ -488,7 +544,8 @@ export class Emitter {
   }
 }
 
-function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
+/** Whether a table entry translates all `bytes` at a linear address. */
+export function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
   const last = bytes === 1 ? linear : i64.add(linear, bytes - 1);
   return i64.eq(i64.load(entry), i64.and(last, PAGE_MASK));
 }

@@ -35,6 +35,8 @@ export interface Form {
   readonly addressSize: number;
   /** Bits: 16, 32, 64. */
   readonly codeSize: number;
+  /** Bits of the stack pointer: 16, 32, 64. */
+  readonly stackSize: number;
   readonly addressing: Addressing;
   /** Implicit accesses through ES, CS, SS, DS need checks too (segments that are not flat, or alignment checking). */
   readonly checked: boolean;
@@ -67,9 +69,18 @@ export function codeSizeOf(context: number): number {
   return CODE_SIZE[context & Context.CODE_MASK];
 }
 
+/** Bits of the stack pointer in a context. */
+export function stackSizeOf(context: number): number {
+  if ((context & Context.CODE_MASK) === Context.CODE_64) return 64;
+  return context & Context.STACK_32 ? 32 : 16;
+}
+
+/** Instructions that address memory through a segment that a prefix can override, without a memory operand. */
+const IMPLICIT_MEMORY = new Set(['movs', 'cmps', 'lods', 'outs', 'xlat', 'maskmovq', 'maskmovdqu']);
+
 /** Chooses how the memory operand of an instruction is addressed in a context. */
 export function addressingOf(instruction: Instruction, context: number): Addressing {
-  let memory = false;
+  let memory = IMPLICIT_MEMORY.has(instruction.opcode!.mnemonic);
   for (let i = 0; i < instruction.operandCount; i++) {
     if (instruction.operands[i].kind === OperandKind.MEM) memory = true;
   }
@@ -102,6 +113,7 @@ export function formOf(instruction: Instruction, context: number): Form {
     operandSize: instruction.operandSize,
     addressSize: instruction.addressSize,
     codeSize: codeSizeOf(context),
+    stackSize: stackSizeOf(context),
     addressing: addressingOf(instruction, context),
     checked: isChecked(context),
     condition: instruction.condition,
@@ -115,6 +127,7 @@ const SIZE_CODE: Record<number, number> = { 0: 0, 8: 1, 16: 2, 32: 3, 48: 3, 64:
 /** A number that is the same for two instructions of one opcode exactly when their forms are equal. */
 export function formKey(instruction: Instruction, context: number): number {
   let key = codeSizeOf(context) >> 5;
+  key = key * 4 + (stackSizeOf(context) >> 5);
   key = key * 8 + addressingOf(instruction, context);
   key = key * 4 + (instruction.operandSize >> 4 === 4 ? 3 : instruction.operandSize >> 4);
   key = key * 4 + (instruction.addressSize >> 5);
