@@ -12,6 +12,7 @@ import {
   isUnsupported,
   operandsDiffer,
   sizedNames,
+  sizesInCode,
   stringNames,
   wordOperands,
 } from './decoder-names.ts';
@@ -25,6 +26,8 @@ export interface Tally {
   alike: number;
   /** Neither decoded it. */
   neither: number;
+  /** Opcode ids that both decoded. */
+  seen: Set<number>;
   /** We refuse it because its feature isn't one of ours; by mnemonic. */
   unsupported: Map<string, number>;
   differences: string[];
@@ -101,6 +104,22 @@ function translate(theirs: string, isString: boolean, isFar: boolean): Named {
 /** Bits of the x87 environment and state in their 16-bit formats. */
 const FPU_ENVIRONMENT_16 = 14 * 8;
 const FPU_STATE_16 = 94 * 8;
+
+const codeSizes = new Map<number, ReturnType<typeof sizesInCode>>();
+function sizesOf(code: number): ReturnType<typeof sizesInCode> {
+  let sizes = codeSizes.get(code);
+  if (sizes === undefined) codeSizes.set(code, (sizes = sizesInCode(iced.Code[code]!)));
+  return sizes;
+}
+
+const stringAddressSizes: ReadonlyMap<number, number> = new Map([
+  [iced.OpKind.MemorySegSI, 16],
+  [iced.OpKind.MemorySegESI, 32],
+  [iced.OpKind.MemorySegRSI, 64],
+  [iced.OpKind.MemoryESDI, 16],
+  [iced.OpKind.MemoryESEDI, 32],
+  [iced.OpKind.MemoryESRDI, 64],
+]);
 
 const ours = new Instruction();
 const theirs = new iced.Instruction();
@@ -214,9 +233,14 @@ function compareDecoded(mode: Mode): string {
   if (ours.condition !== wanted.condition) return `condition ${ours.condition}, iced ${name}`;
   if (wanted.size !== 0 && wanted.size !== ours.operandSize) return `size ${ours.operandSize}, iced ${name}`;
   if (ours.lock !== theirs.hasLockPrefix) return 'LOCK';
+  const sizes = sizesOf(theirs.code);
+  if (sizes.operand !== 0 && sizes.operand !== ours.operandSize) return `operand size ${ours.operandSize}`;
+  if (sizes.address !== 0 && sizes.address !== ours.addressSize) return `address size ${ours.addressSize}`;
   if (isString) {
     const rep = theirs.hasRepPrefix ? 0xf3 : theirs.hasRepnePrefix ? 0xf2 : 0;
     if (ours.rep !== rep) return `REP ${ours.rep}, iced ${rep}`;
+    const address = stringAddressSizes.get(theirs.op0Kind) ?? stringAddressSizes.get(theirs.op1Kind);
+    if (address !== ours.addressSize) return `address size ${ours.addressSize}, iced ${address}`;
     return /^(movs|cmps|lods|outs)$/.test(mnemonic) ? compareSegment(mode) : '';
   }
   if (ours.rep !== 0) return `REP ${ours.rep}`;
@@ -235,11 +259,26 @@ function compareDecoded(mode: Mode): string {
   return '';
 }
 
+const cut = new Instruction();
+
+/** Whether the instruction without its last byte, or without more of them, is found incomplete. */
+function asksForMore(decoder: Decoder, bytes: Uint8Array, at: number, mode: Mode, choice: number): boolean {
+  const left = choice % ours.length;
+  return decoder.decode(bytes, at, at + left, mode, cut) === DecodeStatus.NEED_MORE;
+}
+
 const CHUNK = 4096;
 
 /** Compares `count` random strings in each of the three modes in turn; all follows from `seed`. */
 export function compareStrings(seed: number, count: number, progress?: (tally: Tally) => void): Tally {
-  const tally: Tally = { strings: 0, alike: 0, neither: 0, unsupported: new Map(), differences: [] };
+  const tally: Tally = {
+    strings: 0,
+    alike: 0,
+    neither: 0,
+    seen: new Set(),
+    unsupported: new Map(),
+    differences: [],
+  };
   const random = randomSource(seed);
   const decoder = new Decoder(allFeatures);
   const modes: readonly Mode[] = [64, 32, 16];
@@ -248,8 +287,9 @@ export function compareStrings(seed: number, count: number, progress?: (tally: T
     const mode = modes[chunk % 3]!;
     fillStrings(bytes, mode, random);
     const other = new iced.Decoder(mode, bytes, iced.DecoderOptions.None);
-    for (let i = 0; i < CHUNK && tally.strings < count; i++)
+    for (let i = 0; i < CHUNK && tally.strings < count; i++) {
       compareOne(i * SLOT, mode, bytes, decoder, other, tally);
+    }
     other.free();
     progress?.(tally);
   }
@@ -280,8 +320,12 @@ function compareOne(
     else tally.neither++;
   } else if (status === DecodeStatus.OK) {
     const problem = compareDecoded(mode);
-    if (problem === '') tally.alike++;
-    else report(problem);
+    if (problem !== '') report(problem);
+    else if (!asksForMore(decoder, bytes, at, mode, tally.strings)) report('cut short, it is not NEED_MORE');
+    else {
+      tally.alike++;
+      tally.seen.add(ours.opcode?.id ?? -1);
+    }
   } else {
     const name = nameOf(theirs.mnemonic);
     if (theirs.encoding !== iced.EncodingKind.Legacy || isUnsupported(name)) {

@@ -67,6 +67,21 @@ export const aliases: ReadonlyMap<string, string> = new Map([
   ['vmgexit', 'vmmcall'],
 ]);
 
+/**
+ * The operand size and the address size that the name of an iced code tells where no operand does, or 0:
+ * `Retfw_imm16`, `Loop_rel8_32_ECX`, `Monitorq`.
+ */
+export function sizesInCode(code: string): { operand: number; address: number } {
+  const stack = /^(?:Retn|Retf|Leave|Enter)([wdq])(?:_|$)/.exec(code)?.[1];
+  const counter = /^(?:Loop(?:ne|e)?_.*_|J)([er]?)cx/i.exec(code)?.[1];
+  const monitor = /^Monitor([wdq])$/.exec(code)?.[1];
+  const bits: Readonly<Record<string, number>> = { w: 16, d: 32, q: 64, '': 16, e: 32, r: 64 };
+  return {
+    operand: stack === undefined ? 0 : bits[stack]!,
+    address: bits[monitor ?? counter?.toLowerCase() ?? '-'] ?? 0,
+  };
+}
+
 /** A NOP's operands mean nothing, and iced has none for some. */
 export const operandsDiffer: ReadonlySet<string> = new Set(['nop']);
 
