@@ -1,0 +1,43 @@
+import type { VmConfig, VmInfo, VmState } from '../main/service/contract.ts';
+import type { IconName } from './components/Icon.tsx';
+
+/** States as people read them: never by colour alone. */
+export const states: Record<VmState, { label: string; icon: IconName }> = {
+  off: { label: 'Off', icon: 'off' },
+  starting: { label: 'Starting', icon: 'spinner' },
+  running: { label: 'Running', icon: 'running' },
+  paused: { label: 'Paused', icon: 'paused' },
+  stopping: { label: 'Shutting down', icon: 'spinner' },
+  crashed: { label: 'Crashed', icon: 'crashed' },
+  failed: { label: 'Failed', icon: 'failed' },
+};
+
+/** Bytes of guest memory: "512 MiB", "3 GiB", "3.5 GiB". */
+export function formatMemory(bytes: number): string {
+  const mebibytes = bytes / 2 ** 20;
+  return mebibytes >= 1024 && mebibytes % 512 === 0 ? `${mebibytes / 1024} GiB` : `${mebibytes} MiB`;
+}
+
+export function formatGuest({ guest }: VmConfig): string {
+  switch (guest.kind) {
+    case 'calc':
+      return 'Calculator';
+    case 'linux':
+      return 'Linux kernel';
+    case 'elf':
+      return 'ELF';
+    case 'flat':
+      return 'Flat binary';
+  }
+}
+
+/** The backend in use, or the one that is asked for. */
+export function formatBackend(vm: VmInfo): string {
+  if (vm.backend !== undefined) return vm.backend;
+  return vm.config.backend === 'auto' ? 'automatic' : vm.config.backend;
+}
+
+/** A file name from a machine's: letters and digits of any script, the rest made dashes. */
+export function fileName(name: string): string {
+  return name.replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|-+$/g, '') || 'machine';
+}
