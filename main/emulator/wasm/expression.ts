@@ -356,6 +356,9 @@ class SimdOperation<T extends Type> implements Expression<T> {
 
 export const v128 = {
   load: load('v128', 0, PREFIX_SIMD),
+  /** 32 or 64 bits into the lowest lane, zeros above. */
+  load32_zero: load('v128', 92, PREFIX_SIMD),
+  load64_zero: load('v128', 93, PREFIX_SIMD),
   const: (bytes: readonly number[]): V128 => new RawConstant('v128', [PREFIX_SIMD, 12, ...bytes]),
 };
 
