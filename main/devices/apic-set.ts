@@ -1,9 +1,9 @@
 /** All local APICs of a machine and the messages between them (Intel SDM vol. 3, 11.6 to 11.8). */
 import { DeliveryMode, type ApicBus } from './apic-bus.ts';
 import type { MmioBus } from './bus.ts';
-import type { AccessInfo, BusDevice, Clock } from './device.ts';
+import type { AccessInfo, BusDevice, Clock, Device } from './device.ts';
 import { Lapic, type ApicNetwork, type TscTime, type VcpuSignal } from './lapic.ts';
-import type { Layout, RegisterArena, Registers } from './registers.ts';
+import type { Layout, RegisterArena, Registers, SavedRegisters } from './registers.ts';
 
 const APICS = {
   turn: { type: 'u32', about: 'the local APIC that wins the next tie for a lowest-priority interrupt' },
@@ -12,7 +12,8 @@ const APICS = {
 /** Bits 18-19 of the ICR. */
 const SHORTHAND = { NONE: 0, SELF: 1, ALL: 2, OTHERS: 3 } as const;
 
-export class ApicSet implements ApicBus, ApicNetwork, BusDevice {
+export class ApicSet implements ApicBus, ApicNetwork, BusDevice, Device {
+  readonly name = 'apic-bus';
   private readonly regs: Registers<typeof APICS>;
   private readonly lapics: readonly Lapic[];
   private readonly onEoi: (vector: number) => void;
@@ -54,6 +55,19 @@ export class ApicSet implements ApicBus, ApicNetwork, BusDevice {
   write(offset: number, size: number, value: number, info: AccessInfo): void {
     const lapic = this.lapics[Math.max(0, info.vcpu)];
     if (lapic.page >= 0) lapic.writePage(offset, size, value);
+  }
+
+  /** Of what is between the local APICs; each of them is a device of its own. */
+  reset(): void {
+    this.regs.resetAll();
+  }
+
+  save(): SavedRegisters {
+    return this.regs.saveAll();
+  }
+
+  load(saved: SavedRegisters): void {
+    this.regs.loadAll(saved);
   }
 
   deliver(destination: number, logical: boolean, mode: number, vector: number, level: boolean): boolean {

@@ -7,11 +7,11 @@
 import { ApicSet } from './apic-set.ts';
 import { DeliveryMode } from './apic-bus.ts';
 import type { MmioBus, PortBus } from './bus.ts';
-import type { Clock, IrqLine, MsiSink } from './device.ts';
+import type { Clock, Device, IrqLine, MsiSink } from './device.ts';
 import { IoApic } from './ioapic.ts';
 import type { TscTime, VcpuSignal } from './lapic.ts';
 import { Pic8259 } from './pic8259.ts';
-import type { Layout, RegisterArena, Registers } from './registers.ts';
+import type { Layout, RegisterArena, Registers, SavedRegisters } from './registers.ts';
 
 const WIRES = {
   pci: { type: 'u8', about: 'asserted PCI interrupts: bit n is GSI 16 + n' },
@@ -29,7 +29,8 @@ export interface InterruptResources {
   tsc: TscTime;
 }
 
-export class Interrupts {
+export class Interrupts implements Device {
+  readonly name = 'interrupts';
   readonly pic: Pic8259;
   readonly ioapic: IoApic;
   readonly apics: ApicSet;
@@ -49,6 +50,22 @@ export class Interrupts {
         this.extIntPin.set(level);
       },
     });
+  }
+
+  /** All that has a state, this object first. */
+  get devices(): Device[] {
+    return [this, this.pic, this.ioapic, this.apics, ...this.apics.all];
+  }
+
+  /** Of the wires only, whose levels belong to the devices behind them. */
+  reset(): void {}
+
+  save(): SavedRegisters {
+    return this.wires.saveAll();
+  }
+
+  load(saved: SavedRegisters): void {
+    this.wires.loadAll(saved);
   }
 
   attach(ports: PortBus, mmio: MmioBus): void {
