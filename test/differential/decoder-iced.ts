@@ -105,6 +105,16 @@ function translate(theirs: string, isString: boolean, isFar: boolean): Named {
 const FPU_ENVIRONMENT_16 = 14 * 8;
 const FPU_STATE_16 = 94 * 8;
 
+/** How many bits of an immediate its user sees. */
+const immediateBits: ReadonlyMap<number, number> = new Map([
+  [iced.OpKind.Immediate8, 8],
+  [iced.OpKind.Immediate8_2nd, 8],
+  [iced.OpKind.Immediate16, 16],
+  [iced.OpKind.Immediate32, 32],
+  [iced.OpKind.Immediate8to16, 16],
+  [iced.OpKind.Immediate8to32, 32],
+]);
+
 const codeSizes = new Map<number, ReturnType<typeof sizesInCode>>();
 function sizesOf(code: number): ReturnType<typeof sizesInCode> {
   let sizes = codeSizes.get(code);
@@ -211,7 +221,8 @@ function compareOperand(i: number, mode: Mode): string {
       if (operand.kind !== OperandKind.IMM) return `operand ${i} is no immediate, iced ${iced.OpKind[kind]}`;
       const value = operand.index === 1 ? BigInt(ours.imm2) : immediate();
       const wanted = theirs.immediate(i);
-      const same = BigInt.asUintN(operand.size, value) === BigInt.asUintN(operand.size, wanted);
+      const bits = immediateBits.get(kind) ?? 64;
+      const same = BigInt.asUintN(bits, value) === BigInt.asUintN(bits, wanted);
       return same ? '' : `immediate ${value}, iced ${wanted}`;
     }
   }

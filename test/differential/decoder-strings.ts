@@ -14,6 +14,9 @@ export function randomSource(seed: number): () => number {
   };
 }
 
+/** Opcodes after 0F that each ModRM byte makes another instruction of. */
+const crowded = [0x00, 0x01, 0x0d, 0x18, 0x1e, 0x71, 0x72, 0x73, 0xae, 0xba, 0xc7];
+
 const prefixes = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
 
 /** Fills `bytes` with strings: one of four is noise, the others are shaped like instructions. */
@@ -36,6 +39,11 @@ export function fillStrings(bytes: Uint8Array, mode: number, random: () => numbe
     // The opcode is random already. ModRM: often the special cases of memory addressing.
     const special = random();
     if ((special & 3) === 0) bytes[cursor + 1] = ((special >>> 8) & 0xf8) | 4 | ((special >>> 16) & 1);
+    if ((special & 0x70) === 0) {
+      // One of eight is crowded: x87 or one of those above, its ModRM byte random.
+      if (map < 3) bytes[cursor] = 0xd8 | (special >>> 29);
+      else if (map < 6) bytes[cursor] = crowded[(special >>> 8) % crowded.length]!;
+    }
     if ((special & 12) === 0) bytes[cursor + 2] = ((special >>> 18) & 0xf8) | 4 | ((special >>> 17) & 1);
   }
 }
