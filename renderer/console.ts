@@ -20,9 +20,6 @@ const ACK_EVERY = 16 * 1024;
 /** Bytes of one input request: the contract allows 64 KiB; each piece waits for the reply to the one before. */
 const INPUT_CHUNK = 16 * 1024;
 
-/** The history of a port (1 MiB at most) follows the reply to an attach at once, so that this is ample. */
-const HISTORY_MS = 250;
-
 type Chunk = EventData<'console.data'>;
 
 export function decodeBase64(text: string): Uint8Array {
@@ -53,10 +50,10 @@ export class ConsoleSession {
   private shown = false;
   private consumed = 0;
   private acknowledged = 0;
-  /** Data that comes until then (in ms of the page's clock) was printed before we attached. */
-  private historyUntil = 0;
-  /** Chunks of history handed to the sink and not drawn yet. */
-  private drawingHistory = 0;
+  /** Position where what was printed before we attached ends. */
+  private history = 0;
+  /** Position after the last byte that the sink has drawn. */
+  private drawn = 0;
   private sending: Promise<void> = Promise.resolve();
   private closed = false;
 
@@ -82,7 +79,7 @@ export class ConsoleSession {
 
   /** True while the terminal draws history: its answers to queries of long ago must not reach the guest. */
   get replaying(): boolean {
-    return this.stream === undefined || this.drawingHistory > 0 || performance.now() < this.historyUntil;
+    return this.stream === undefined || this.drawn < this.history;
   }
 
   /** Sends typed text or bytes, in order. */
@@ -104,7 +101,7 @@ export class ConsoleSession {
   private async attach(): Promise<void> {
     this.early = [];
     try {
-      const { stream } = await this.client.request('console.attach', this.target);
+      const { stream, history } = await this.client.request('console.attach', this.target);
       if (this.closed) return this.detach(stream);
       if (this.shown) this.sink.reset();
       this.stream = stream;
@@ -112,7 +109,8 @@ export class ConsoleSession {
       this.position = 0;
       this.consumed = 0;
       this.acknowledged = 0;
-      this.historyUntil = performance.now() + HISTORY_MS;
+      this.history = history;
+      this.drawn = 0;
       this.sending = Promise.resolve();
       const early = this.early ?? [];
       this.early = undefined;
@@ -134,18 +132,20 @@ export class ConsoleSession {
     }
     if (chunk.stream !== this.stream) return;
     const bytes = decodeBase64(chunk.data);
-    if (this.shown && chunk.offset < this.position) this.sink.note('the machine was started again');
-    else if (chunk.offset > this.position) {
+    if (chunk.offset < this.position) {
+      this.sink.note('the machine was started again');
+      this.history = 0;
+    } else if (chunk.offset > this.position) {
       this.sink.note(`${(chunk.offset - this.position).toLocaleString('en')} earlier bytes are not kept`);
     }
     this.position = chunk.offset + bytes.length;
     this.shown = true;
-    const history = performance.now() < this.historyUntil ? 1 : 0;
-    this.drawingHistory += history;
     const { stream } = chunk;
+    const end = this.position;
     this.sink.write(bytes, () => {
-      this.drawingHistory -= history;
-      if (stream === this.stream) this.consume(bytes.length);
+      if (stream !== this.stream) return;
+      this.drawn = end;
+      this.consume(bytes.length);
     });
   }
 

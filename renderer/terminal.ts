@@ -82,8 +82,9 @@ export function isTerminalAnswer(data: string): boolean {
 
 /** A link that may be shown to the user at all: guests print whatever they like. */
 export function safeLink(text: string): URL | undefined {
-  const url = URL.parse(text);
-  return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') ? url : undefined;
+  if (!URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  return url.protocol === 'http:' || url.protocol === 'https:' ? url : undefined;
 }
 
 /** Everything printed that is still kept, as plain text; lines that were wrapped to fit are whole again. */
