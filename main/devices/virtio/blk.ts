@@ -55,10 +55,10 @@ const CONFIG = {
 
 const SECTOR = 512;
 
-/** Data segments of a request: all descriptors of the queue but those of header and status. */
-const SEGMENTS = QUEUE_SIZE - 2;
-/** Bytes of a segment: requests of whole segments then stay within what a chain may have. */
+/** Bytes of a data segment: NetBSD's driver refuses less. */
 const SEGMENT_BYTES = 64 * 1024;
+/** Data segments of a request: half a queue without those of header and status, and less than a chain's bytes. */
+const SEGMENTS = QUEUE_SIZE / 2 - 2;
 /** Sectors that one request zeroes or discards: 4 MiB, some milliseconds of writing. */
 const RANGE_SECTORS = 8192;
 

@@ -40,6 +40,9 @@ const MAX_PORTS = 8;
 /** Bytes that move between a ring and a request at a time. */
 const PIECE = 4096;
 
+/** Bytes that one turn sends of one request, however long it is: about a millisecond. */
+const TURN_BYTES = 64 * 1024;
+
 const layout = (ports: number, columns: number, rows: number) =>
   ({
     columns: { type: 'u16', reset: columns, about: 'width of the terminal in characters' },
@@ -141,7 +144,7 @@ export class VirtioConsole extends VirtioDevice {
     if (queue === CONTROL_RECEIVE && this.isControl(queue)) return this.sendMessage(chain);
     if (queue === CONTROL_TRANSMIT && this.isControl(queue)) return this.takeMessage(chain);
     const port = this.portOf(queue);
-    return (queue & 1) === 0 ? this.receive(port, chain) : this.transmit(port, chain);
+    return (queue & 1) === 0 ? this.receive(port, chain) : this.transmit(queue, port, chain);
   }
 
   private isControl(queue: number): boolean {
@@ -168,10 +171,16 @@ export class VirtioConsole extends VirtioDevice {
   }
 
   /** Guest to host: what finds no room stays in the queue, and the guest waits. */
-  private transmit(port: number, chain: Chain): number {
+  private transmit(queue: number, port: number, chain: Chain): number {
     const { output } = this.ports[port];
     let done = this.own.portSent[port];
+    const turnEnd = done + TURN_BYTES;
     while (done < chain.readable) {
+      if (done >= turnEnd) {
+        this.own.portSent[port] = done;
+        this.kick(queue);
+        return LEAVE;
+      }
       const count = chain.read(done, this.piece);
       let sent = 0;
       while (sent < count && output.output(this.piece[sent])) sent++;

@@ -57,6 +57,7 @@ export class Doorbells {
       Atomics.or(this.flags, index, left);
       more = true;
     }
-    return more;
+    // Serving one queue may have rung for another.
+    return more || Atomics.load(this.flags, CALLED) === 1;
   }
 }

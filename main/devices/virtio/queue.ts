@@ -33,8 +33,11 @@ const RING = { INDEX: 2, ENTRIES: 4, AVAILABLE_BYTES: 2, USED_BYTES: 8, NO_INTER
 /** The largest queue that we offer: what QEMU and others offer, known to be enough for one disk. */
 export const QUEUE_SIZE = 256;
 
-/** Section 2.7.4.2 allows 4 GiB in a chain; this is what our devices' limits make of it, and bounds one request. */
-export const CHAIN_BYTES = 32 * 2 ** 20;
+/**
+ * Section 2.7.4.2 allows 4 GiB in a chain. This is more than our devices ask for (a disk's largest request is a
+ * little less), and little enough that copying all of it takes a few milliseconds.
+ */
+export const CHAIN_BYTES = 8 * 2 ** 20;
 
 /** What the driver and we agreed on that matters to queues. */
 export interface QueueFeatures {
