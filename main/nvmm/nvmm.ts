@@ -149,6 +149,8 @@ export interface Nvmm {
    * Hardware is coherent and ignores it; the emulator drops what it had decoded from there.
    */
   hvaWritten(hva: number, size: number): void;
+  /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
+  counters?(machine: Machine): Record<string, number>;
   /** Ends this thread's use. The last close of the owner destroys its machines. */
   close(): void;
 }

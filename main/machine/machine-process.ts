@@ -1,0 +1,262 @@
+import { fork } from 'node:child_process';
+import { findEntry } from './entry.ts';
+import { MachineError, messageOf } from './errors.ts';
+import type {
+  FromMachine,
+  MachineConfig,
+  MachineState,
+  MachineStats,
+  MachineStatus,
+  Verb,
+} from './protocol.ts';
+import { SERIAL_PORTS } from './protocol.ts';
+import { SerialLog } from './serial-log.ts';
+
+export { MachineError } from './errors.ts';
+
+/** A child process, as far as it is needed here: Node's fork() and Electron's utilityProcess both fit. */
+export interface ChildChannel {
+  readonly pid: number | undefined;
+  send(message: unknown): void;
+  onMessage(listener: (message: unknown) => void): void;
+  /** Once. `how` is for people: "exit code 1", "signal SIGKILL". */
+  onExit(listener: (how: string) => void): void;
+  kill(): void;
+}
+
+/** Starts the module at `entry` (an absolute path) in a process of its own. */
+export type Launcher = (entry: string, execArgv: string[]) => ChildChannel;
+
+/** How long a process may take to end by itself after powerOff: its disks are flushed long before. */
+const GRACE_MS = 2000;
+
+/** Node's own child processes. Structured clone carries bytes as bytes. */
+export const forkLauncher: Launcher = (entry, execArgv) => {
+  const child = fork(entry, [], {
+    execArgv,
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  return {
+    pid: child.pid,
+    send: (message) => {
+      // A child that has just died is reported by onExit; a message on its way to it is lost anyway.
+      if (child.connected) child.send(message as object, () => undefined);
+    },
+    onMessage: (listener) => void child.on('message', listener),
+    onExit: (listener) => {
+      let told = false;
+      const tell = (how: string): void => {
+        if (!told) listener(how);
+        told = true;
+      };
+      child.on('exit', (code, signal) => tell(signal === null ? `exit code ${code}` : `signal ${signal}`));
+      child.on('error', (error) => tell(error.message));
+    },
+    kill: () => void child.kill('SIGKILL'),
+  };
+};
+
+interface Call {
+  resolve(stats: MachineStats): void;
+  reject(error: MachineError): void;
+}
+
+/** The parent's side of one run: a child process and the calls that it still owes an answer. */
+interface Run {
+  child: ChildChannel;
+  calls: Map<number, Call>;
+  /** powerOff or dispose was asked for: the process's end is what was wanted. */
+  ending: boolean;
+  end(status: MachineStatus): void;
+}
+
+/** A VM's process, seen from its parent. It may be started again after each end, with a new process each time. */
+export class MachineProcess {
+  /** COM1 to COM4, and the virtio console (hvc0). */
+  readonly serial: SerialLog[] = Array.from({ length: SERIAL_PORTS + 1 }, () => new SerialLog());
+  private current: MachineStatus = { state: 'off' };
+  private readonly listeners = new Set<(status: MachineStatus) => void>();
+  private readonly launch: Launcher;
+  private run: Run | null = null;
+  private nextCall = 1;
+  private whenEnded: Promise<MachineStatus> = Promise.resolve(this.current);
+
+  constructor(options: { launch?: Launcher } = {}) {
+    this.launch = options.launch ?? forkLauncher;
+  }
+
+  get status(): MachineStatus {
+    return this.current;
+  }
+
+  /** How the current run ends: off, crashed or failed. */
+  get ended(): Promise<MachineStatus> {
+    return this.whenEnded;
+  }
+
+  get pid(): number | undefined {
+    return this.run?.child.pid;
+  }
+
+  onStatus(listener: (status: MachineStatus) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Resolves when the guest runs. Rejects with the reason, and the status is then `failed`. */
+  async start(config: MachineConfig): Promise<void> {
+    if (this.run !== null) {
+      if (this.current.state !== 'crashed') throw this.wrongState('start');
+      await this.powerOff();
+    }
+    this.whenEnded = new Promise((resolve) => this.open(resolve));
+    this.become({ state: 'starting' });
+    try {
+      await this.call({ kind: 'start', config });
+    } catch (error) {
+      this.finish({ state: 'failed', message: messageOf(error) });
+      throw error;
+    }
+  }
+
+  pause(): Promise<void> {
+    return this.verb('pause', ['running', 'paused']);
+  }
+
+  resume(): Promise<void> {
+    return this.verb('resume', ['paused', 'running']);
+  }
+
+  /** Boots again, also after a crash. */
+  reset(): Promise<void> {
+    return this.verb('reset', ['running', 'paused', 'crashed']);
+  }
+
+  powerButton(): Promise<void> {
+    return this.verb('powerButton', ['running']);
+  }
+
+  /** Counters of the machine and its backend. */
+  async stats(): Promise<MachineStats> {
+    if (this.run === null) throw this.wrongState('stats');
+    return this.call({ kind: 'stats' });
+  }
+
+  /** Pulls the plug. Never rejects; afterwards the process is gone. */
+  async powerOff(): Promise<void> {
+    const { run } = this;
+    if (run === null) return;
+    run.ending = true;
+    this.become({ ...this.current, state: 'stopping' });
+    const gone = new Promise<void>((resolve) => {
+      const stop = this.onStatus(() => {
+        if (this.run === run) return;
+        stop();
+        resolve();
+      });
+    });
+    this.call({ kind: 'powerOff' }).catch(() => undefined);
+    const timer = setTimeout(() => run.child.kill(), GRACE_MS);
+    await gone;
+    clearTimeout(timer);
+  }
+
+  /** Kills the process if there is one. */
+  dispose(): void {
+    const { run } = this;
+    if (run === null) return;
+    run.ending = true;
+    run.child.kill();
+    this.finish({ state: 'off' });
+  }
+
+  private async verb(kind: Verb, states: MachineState[]): Promise<void> {
+    if (this.run === null || !states.includes(this.current.state)) throw this.wrongState(kind);
+    await this.call({ kind });
+  }
+
+  private wrongState(verb: string): MachineError {
+    return new MachineError('wrong-state', `The machine is ${this.current.state}: it can't do ${verb} now.`);
+  }
+
+  private open(end: (status: MachineStatus) => void): void {
+    const { path, execArgv } = findEntry('process');
+    const child = this.launch(path, execArgv);
+    const run: Run = { child, calls: new Map(), ending: false, end };
+    this.run = run;
+    child.onMessage((message) => {
+      if (this.run === run) this.receive(run, message as FromMachine);
+    });
+    child.onExit((how) => {
+      if (this.run !== run) return;
+      const dead: MachineStatus = {
+        state: 'failed',
+        message: `The machine's process ended unexpectedly (${how}).`,
+      };
+      this.finish(run.ending ? { state: 'off' } : dead);
+    });
+    this.serial.forEach((log, port) =>
+      log.open({
+        input: (data) => child.send({ kind: 'input', port, data: data.slice() }),
+        ack: (position) => child.send({ kind: 'ack', port, position }),
+      }),
+    );
+  }
+
+  private call(message: { kind: Verb } | { kind: 'start'; config: MachineConfig }): Promise<MachineStats> {
+    const { run } = this;
+    if (run === null) return Promise.reject(this.wrongState(message.kind));
+    const call = this.nextCall++;
+    return new Promise((resolve, reject) => {
+      run.calls.set(call, { resolve, reject });
+      run.child.send({ ...message, call });
+    });
+  }
+
+  private receive(run: Run, message: FromMachine): void {
+    switch (message.kind) {
+      case 'reply': {
+        const call = run.calls.get(message.call);
+        run.calls.delete(message.call);
+        if ('error' in message) call?.reject(new MachineError(message.error.kind, message.error.message));
+        else call?.resolve(message.result ?? {});
+        return;
+      }
+      case 'status':
+        if (message.status.state === 'off' || message.status.state === 'failed') this.finish(message.status);
+        else if (!run.ending) {
+          this.become(message.status);
+          if (message.status.state === 'crashed') run.end(message.status);
+        }
+        return;
+      case 'output':
+        this.serial[message.port]?.append(message.data);
+        return;
+      case 'took':
+        this.serial[message.port]?.took(message.position);
+        return;
+    }
+  }
+
+  /** The run is over: nothing of it is left, whatever its process still says. */
+  private finish(status: MachineStatus): void {
+    const { run } = this;
+    if (run === null) return;
+    this.run = null;
+    run.child.kill();
+    for (const log of this.serial) log.close();
+    this.become({
+      ...(this.current.backend === undefined ? {} : { backend: this.current.backend }),
+      ...status,
+    });
+    const why = status.message ?? 'The machine was powered off.';
+    for (const { reject } of run.calls.values()) reject(new MachineError('host', why));
+    run.end(this.current);
+  }
+
+  private become(status: MachineStatus): void {
+    this.current = status;
+    for (const listener of [...this.listeners]) listener(status);
+  }
+}

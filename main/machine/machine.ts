@@ -1,0 +1,363 @@
+import { randomFillSync } from 'node:crypto';
+import { Worker } from 'node:worker_threads';
+import type { Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
+import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
+import { backends } from './backends.ts';
+import { boot } from './boot/boot.ts';
+import { resetState } from './boot/cpu-state.ts';
+import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './control.ts';
+import { RawDisk } from './disk.ts';
+import { findEntry } from './entry.ts';
+import { MachineError, messageOf } from './errors.ts';
+import { namedCounters } from './exit-ring.ts';
+import { backendMemory, createMemory, GuestRam } from './memory.ts';
+import { Pc, sharePc, VIRTIO_CONSOLE } from './pc.ts';
+import type {
+  CrashReport,
+  FromMachine,
+  MachineConfig,
+  MachineState,
+  MachineStats,
+  MachineStatus,
+} from './protocol.ts';
+import { SerialPump } from './serial-pump.ts';
+import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
+
+/** A vCPU as the I/O thread sees it. */
+interface VcpuThread {
+  worker: Worker;
+  mailbox: Mailbox;
+  handle: VcpuHandle | null;
+  paused: boolean;
+  stopped: boolean;
+}
+
+/** The machine on its I/O thread: makes everything, runs the verbs one after the other, serves what blocks. */
+export class Machine {
+  private readonly config: MachineConfig;
+  private readonly send: (message: FromMachine) => void;
+  /** The guest switched itself off, or nothing can go on: the process may end. */
+  private readonly ended: () => void;
+  private readonly nvmm: Nvmm;
+  private readonly backendName: string;
+  private readonly machine: NvmmMachine;
+  private readonly ram: GuestRam;
+  private readonly control: SharedArrayBuffer;
+  private readonly lock: DeviceLock;
+  private readonly clock: MachineClock;
+  private readonly disks: RawDisk[];
+  private readonly pc: Pc;
+  private readonly pumps: SerialPump[];
+  private readonly startVcpu: Omit<VcpuStart, 'vcpu'>;
+  private readonly vcpus: VcpuThread[] = [];
+  private state: MachineState = 'starting';
+  /** Verbs run one after the other. */
+  private queue: Promise<unknown> = Promise.resolve();
+  /** Called at each message of a vCPU: whoever waits for one looks again. */
+  private waiting: (() => void)[] = [];
+  private failure: string | null = null;
+
+  /** Throws MachineError or BackendUnavailableError when the host can't give what the configuration asks for. */
+  constructor(config: MachineConfig, send: (message: FromMachine) => void, ended: () => void) {
+    this.config = config;
+    this.send = send;
+    this.ended = ended;
+    const backend = chooseBackend(backends, config.backend);
+    this.backendName = backend.name;
+    this.disks = config.disks.map((disk) => new RawDisk(disk));
+    const memory = createMemory(config.memory, backend.privateSize(config.vcpus, config.memory));
+    this.nvmm = backend.open(backendMemory(memory));
+    this.machine = this.nvmm.machineCreate();
+    this.ram = new GuestRam(memory);
+    this.ram.map(this.nvmm, this.machine);
+    this.ram.attach(this.nvmm);
+    this.control = createControl(config.vcpus);
+    this.lock = new DeviceLock(this.control);
+    this.clock = new MachineClock(this.control);
+    this.clock.freeze(0);
+
+    const shapes = this.disks.map(({ size, readOnly }) => ({ size, readOnly }));
+    const shared = sharePc(config.vcpus, shapes, Math.floor(Date.now() / 1000));
+    const mailboxes = Array.from({ length: config.vcpus }, (_, id) => new Mailbox(this.control, id));
+    this.pc = new Pc(shared, {
+      ram: this.ram,
+      clock: this.clock,
+      power: {
+        reset: (cause) => this.power('reset', cause),
+        powerOff: (cause) => this.power('off', cause),
+      },
+      signal: {
+        notify: (id) => {
+          mailboxes[id].attend();
+          this.kick(id);
+        },
+      },
+      tsc: { nsAt: (id, low, high) => mailboxes[id].nsAtTsc(low, high) },
+      outputReady: (port) => this.pumps[port].look(),
+      queueReady: () => this.serveQueues(),
+      disks: this.disks,
+      entropy: { fill: (into) => void randomFillSync(into) },
+      report: (message) => console.error(message),
+    });
+    this.pumps = this.pc.outputs.map(
+      (output, port) =>
+        new SerialPump(port, output, this.pc.inputs[port], { send, poll: (at) => this.pollSerial(at) }),
+    );
+    this.startVcpu = {
+      backend: backend.name,
+      memory,
+      machine: this.nvmm.machineShare(this.machine),
+      control: this.control,
+      pc: { ...shared, registers: this.pc.arena.buffer },
+    };
+  }
+
+  /** Boots, starts the vCPUs' threads and lets them run. */
+  async start(): Promise<void> {
+    this.say('starting');
+    this.load();
+    for (let id = 0; id < this.config.vcpus; id++) this.vcpus.push(this.startThread(id));
+    await this.until(() => this.vcpus.every(({ handle, paused }) => handle !== null && paused));
+    const handles = this.vcpus.map(({ handle }) => handle!);
+    for (const { worker } of this.vcpus) worker.postMessage({ handles } satisfies ToVcpu);
+    for (const pump of this.pumps) pump.start();
+    this.go();
+  }
+
+  pause(): Promise<void> {
+    return this.verb(async () => {
+      if (this.state === 'paused') return;
+      this.require('pause', 'running');
+      await this.halt();
+      this.say('paused');
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.verb(async () => {
+      if (this.state === 'running') return;
+      this.require('resume', 'paused');
+      this.go();
+    });
+  }
+
+  reset(): Promise<void> {
+    return this.verb(async () => {
+      this.require('reset', 'running', 'paused', 'crashed');
+      await this.halt();
+      this.load();
+      this.go();
+    });
+  }
+
+  powerButton(): Promise<void> {
+    return this.verb(async () => {
+      this.require('press the power button', 'running');
+      this.lock.run(() => this.pc.acpi.pressPowerButton());
+    });
+  }
+
+  /** Ends the machine. Afterwards the process has nothing left to do. */
+  powerOff(message?: string): Promise<void> {
+    return this.verb(() => this.end({ state: 'off', message }));
+  }
+
+  stats(): MachineStats {
+    const stats: MachineStats = { 'time.ns': this.clock.now() };
+    for (const { mailbox } of this.vcpus) {
+      for (const [name, count] of Object.entries(namedCounters(mailbox.counters))) {
+        stats[name] = (stats[name] ?? 0) + count;
+      }
+    }
+    const buses = { ports: this.pc.ports.unmapped(), mmio: this.pc.mmio.unmapped() };
+    for (const [name, { reads, writes }] of Object.entries(buses)) {
+      stats[`unmapped.${name}.reads`] = reads;
+      stats[`unmapped.${name}.writes`] = writes;
+    }
+    return { ...stats, ...this.nvmm.counters?.(this.machine) };
+  }
+
+  type(port: number, data: Uint8Array): void {
+    this.pumps[port]?.type(data);
+  }
+
+  ack(port: number, position: number): void {
+    this.pumps[port]?.ack(position);
+  }
+
+  /** Loads the image and puts everything in its state after power-on. Only while no vCPU runs. */
+  private load(): void {
+    this.lock.run(() => {
+      this.clock.freeze(0);
+      this.pc.reset();
+      const rsdp = this.pc.writeTables();
+      for (let id = 0; id < this.config.vcpus; id++) {
+        const mailbox = new Mailbox(this.control, id);
+        resetState(mailbox.state);
+        mailbox.requestReload();
+      }
+      boot({ ram: this.ram, state: new Mailbox(this.control, 0).state, rsdp }, this.config.guest);
+    });
+  }
+
+  private go(): void {
+    this.clock.unfreeze();
+    for (const vcpu of this.vcpus) {
+      vcpu.paused = false;
+      vcpu.mailbox.command(Command.RUN);
+    }
+    this.say('running');
+    this.serveQueues();
+  }
+
+  /** Takes every vCPU out of the guest and stops the clock. */
+  private async halt(): Promise<void> {
+    for (const { mailbox } of this.vcpus) mailbox.command(Command.PAUSE);
+    this.vcpus.forEach((_, id) => this.kick(id));
+    await this.until(() => this.vcpus.every(({ paused }) => paused));
+    this.clock.freeze();
+  }
+
+  /** Makes a vCPU look at its mailbox, whatever it does. */
+  private kick(id: number): void {
+    const vcpu = this.vcpus[id];
+    if (vcpu === undefined) return;
+    vcpu.mailbox.wake();
+    if (vcpu.handle !== null) this.nvmm.vcpuStop(vcpu.handle);
+  }
+
+  private startThread(id: number): VcpuThread {
+    const { path, execArgv } = findEntry('vcpu');
+    const workerData: VcpuStart = { ...this.startVcpu, vcpu: id };
+    const worker = new Worker(path, { execArgv, workerData });
+    const mailbox = new Mailbox(this.control, id);
+    const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false };
+    worker.on('message', (message: FromVcpu) => this.hear(thread, message));
+    worker.on('error', (error) => this.fail(`vCPU ${id} ended: ${messageOf(error)}`));
+    worker.on('exit', (code) => {
+      if (!thread.stopped) this.fail(`vCPU ${id}'s thread ended unexpectedly (exit code ${code}).`);
+    });
+    return thread;
+  }
+
+  private hear(thread: VcpuThread, message: FromVcpu): void {
+    switch (message.kind) {
+      case 'ready':
+        thread.handle = message.handle;
+        break;
+      case 'paused':
+        thread.paused = true;
+        break;
+      case 'stopped':
+        thread.stopped = true;
+        break;
+      case 'failed':
+        this.fail(`vCPU ${message.vcpu}: ${message.message}`);
+        break;
+      case 'crash':
+        this.crash(message.crash);
+        break;
+      case 'power':
+        this.power(message.action, message.cause);
+        break;
+      case 'output':
+        this.pumps[message.port].look();
+        break;
+      case 'queue':
+        this.serveQueues();
+        break;
+      case 'log':
+        console.error(message.message);
+        break;
+    }
+    for (const look of this.waiting.splice(0)) look();
+  }
+
+  private async until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      if (this.failure !== null) throw new MachineError('host', this.failure);
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+  }
+
+  private fail(message: string): void {
+    if (this.failure !== null || this.state === 'stopping') return;
+    this.failure = message;
+    for (const look of this.waiting.splice(0)) look();
+    // A start that failed is answered as such; a running machine ends here.
+    if (this.state === 'starting') return;
+    for (const pump of this.pumps) pump.flush();
+    this.send({ kind: 'status', status: { state: 'failed', backend: this.backendName, message } });
+    this.ended();
+  }
+
+  /** The guest asked for it. */
+  private power(action: 'reset' | 'off', cause: string): void {
+    const done =
+      action === 'reset' ? this.reset() : this.powerOff(`The guest switched itself off (${cause}).`);
+    done.catch((error: unknown) => this.fail(messageOf(error)));
+  }
+
+  private crash(crash: CrashReport): void {
+    void this.verb(async () => {
+      await this.halt();
+      for (const pump of this.pumps) pump.look();
+      const message = `The guest crashed: ${crash.reason} at ${crash.rip}.`;
+      this.say('crashed', { message, crash });
+    });
+  }
+
+  private async end(status: { state: 'off'; message?: string | undefined }): Promise<void> {
+    this.say('stopping');
+    for (const { mailbox } of this.vcpus) mailbox.command(Command.STOP);
+    this.vcpus.forEach((_, id) => this.kick(id));
+    await this.until(() => this.vcpus.every(({ stopped }) => stopped));
+    for (const pump of this.pumps) pump.flush();
+    for (const disk of this.disks) {
+      if (!disk.readOnly) disk.flush();
+      disk.close();
+    }
+    this.nvmm.close();
+    const { message } = status;
+    this.send({ kind: 'status', status: { state: 'off', ...(message === undefined ? {} : { message }) } });
+    this.ended();
+  }
+
+  private serveQueues(): void {
+    // Paused: what is in the queues stays there, so that the machine's memory stands still.
+    if (this.state !== 'running') return;
+    if (this.pc.doorbells.run((work) => this.lock.run(work))) setImmediate(() => this.serveQueues());
+  }
+
+  /** Bytes came or room was made: the device looks, and the vCPU sees its new deadline. */
+  private pollSerial(port: number): void {
+    this.lock.run(() => {
+      if (port === VIRTIO_CONSOLE) this.pc.console.poll();
+      else this.pc.uarts[port].poll();
+    });
+    this.vcpus[0]?.mailbox.attend();
+    this.kick(0);
+  }
+
+  private verb<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.queue.then(work);
+    this.queue = done.catch(() => undefined);
+    return done;
+  }
+
+  private require(verb: string, ...states: MachineState[]): void {
+    if (states.includes(this.state)) return;
+    throw new MachineError('wrong-state', `The machine is ${this.state}: it can't ${verb} now.`);
+  }
+
+  private say(state: MachineState, more: Partial<MachineStatus> = {}): void {
+    this.state = state;
+    this.send({ kind: 'status', status: { state, backend: this.backendName, ...more } });
+  }
+}
+
+/** A MachineError for whatever a constructor or a verb threw. */
+export function asMachineError(error: unknown): MachineError {
+  if (error instanceof MachineError) return error;
+  return new MachineError(error instanceof BackendUnavailableError ? 'host' : 'internal', messageOf(error));
+}

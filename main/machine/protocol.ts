@@ -1,0 +1,84 @@
+import type { MachineErrorKind } from './errors.ts';
+
+/**
+ * What a VM's process and its parent say to each other: plain objects over Node's or Electron's channel
+ * (structured clone). The parent's side is machine-process.ts, the child's process.ts.
+ */
+
+export type BackendChoice = 'auto' | 'emulated' | 'kvm' | 'nvmm';
+
+/** What boots. `calc` is the calculator that comes with Vitrine. */
+export type GuestSource =
+  | { kind: 'calc' }
+  | { kind: 'linux'; kernel: string; initrd?: string; append: string }
+  | { kind: 'elf'; file: string; append: string; initrd?: string }
+  | { kind: 'flat'; file: string; address: number };
+
+export interface DiskConfig {
+  path: string;
+  readonly: boolean;
+}
+
+export interface MachineConfig {
+  name: string;
+  guest: GuestSource;
+  /** Bytes of RAM. */
+  memory: number;
+  vcpus: number;
+  backend: BackendChoice;
+  disks: DiskConfig[];
+}
+
+/** `crashed`: the guest's fault (triple fault). `failed`: the host's (a file is missing, the process died). */
+export type MachineState = 'off' | 'starting' | 'running' | 'paused' | 'stopping' | 'crashed' | 'failed';
+
+/** What is known of a guest's end that it did not ask for. */
+export interface CrashReport {
+  vcpu: number;
+  reason: string;
+  /** As 0x and hexadecimal digits. */
+  rip: string;
+  /** The last exits, oldest first, one line each. */
+  exits: string[];
+}
+
+export interface MachineStatus {
+  state: MachineState;
+  /** The backend in use, once it is known. */
+  backend?: string;
+  /** One sentence for people: why, or how it ended. */
+  message?: string;
+  crash?: CrashReport;
+}
+
+/** Counters by name. */
+export type MachineStats = Record<string, number>;
+
+export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff' | 'stats';
+
+export type ToMachine =
+  | { kind: 'start'; call: number; config: MachineConfig }
+  | { kind: Verb; call: number }
+  /** Bytes typed into a serial port. The child counts what the guest took and says `took`. */
+  | { kind: 'input'; port: number; data: Uint8Array }
+  /** So many bytes of output were taken in since the start: the child may send OUTPUT_WINDOW beyond that. */
+  | { kind: 'ack'; port: number; position: number };
+
+export type FromMachine =
+  | { kind: 'reply'; call: number; result?: MachineStats }
+  | { kind: 'reply'; call: number; error: { kind: MachineErrorKind; message: string } }
+  | { kind: 'status'; status: MachineStatus }
+  | { kind: 'output'; port: number; data: Uint8Array }
+  /** So many bytes of input, counted since the start, have gone to the guest. */
+  | { kind: 'took'; port: number; position: number };
+
+export const SERIAL_PORTS = 4;
+
+/**
+ * Bytes of a serial port on their way to the parent at most. A guest that floods its console fills this in
+ * milliseconds, and then goes as fast as the parent takes: no queue can grow.
+ */
+export const OUTPUT_WINDOW = 256 * 1024;
+
+/** Typed bytes that wait for the guest, at most, before `write` says to wait. */
+export const INPUT_WINDOW = 64 * 1024;

@@ -1,0 +1,455 @@
+import type { Clock } from '../devices/device.ts';
+import type { Lapic } from '../devices/lapic.ts';
+import { isApicMsr } from '../devices/lapic.ts';
+import { advance, writeRax } from '../nvmm/assist.ts';
+import { Cr, EventType, Exit, Gpr, Intr, State, VcpuConf } from '../nvmm/constants.ts';
+import { NvmmError } from '../nvmm/errors.ts';
+import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
+import { resetState, startupState } from './boot/cpu-state.ts';
+import type { DeviceLock, Mailbox } from './control.ts';
+import { Command } from './control.ts';
+import { address, counterOf, exitName, ExitRing } from './exit-ring.ts';
+import type { Pc } from './pc.ts';
+import type { CrashReport } from './protocol.ts';
+import { TscRelation } from './tsc.ts';
+
+/** What a vCPU's thread tells the I/O thread. */
+export type VcpuReport =
+  | { kind: 'paused'; vcpu: number }
+  | { kind: 'stopped'; vcpu: number }
+  | { kind: 'crash'; crash: CrashReport }
+  | { kind: 'power'; action: 'reset' | 'off'; cause: string };
+
+/** What a run loop works on. */
+export interface VcpuEnvironment {
+  nvmm: Nvmm;
+  machine: Machine;
+  vcpu: Vcpu;
+  pc: Pc;
+  lock: DeviceLock;
+  clock: Clock;
+  mailbox: Mailbox;
+  report(report: VcpuReport): void;
+  /** Runs whenever the vCPU is about to go on after a pause: takes messages that came meanwhile. */
+  resuming(): void;
+}
+
+const RFLAGS_IF = 1 << 9;
+const VECTOR_NMI = 2;
+const VECTOR_UD = 6;
+const VECTOR_GP = 13;
+const MSR_TSC = 0x10;
+
+/** CPUID leaf 1: what our PC has although NVMM hides it. ECX x2APIC, TSC-deadline; EDX MCE, MTRR, MCA as QEMU sets. */
+const CPUID1_ECX = (1 << 21) | (1 << 24);
+const CPUID1_EDX = (1 << 7) | (1 << 12) | (1 << 14);
+
+/** All that is of interest of one vCPU's thread: enter the guest, handle the exit, look at the mailbox, again. */
+export class RunLoop {
+  private readonly nvmm: Nvmm;
+  private readonly machine: Machine;
+  private readonly vcpu: Vcpu;
+  private readonly pc: Pc;
+  private readonly lock: DeviceLock;
+  private readonly clock: Clock;
+  private readonly mailbox: Mailbox;
+  private readonly lapic: Lapic;
+  private readonly environment: VcpuEnvironment;
+  private readonly tsc: TscRelation;
+  private readonly id: number;
+  private readonly ring = new ExitRing();
+  private readonly assist: AssistCallbacks;
+
+  /** After HLT, until something wakes it. */
+  private halted = false;
+  /** After a power event or a crash: stands still until the I/O thread has decided. */
+  private parked = true;
+  /** Something may be deliverable. */
+  private attention = true;
+  /** Devices were touched: their deadlines, and the local APIC's TPR, may be others. */
+  private stale = true;
+  /** An exception waits for the next entry: nothing else can be injected. */
+  private eventQueued = false;
+  private deadline = 0;
+  private cr8 = 0;
+
+  constructor(environment: VcpuEnvironment) {
+    this.environment = environment;
+    this.nvmm = environment.nvmm;
+    this.machine = environment.machine;
+    this.vcpu = environment.vcpu;
+    this.pc = environment.pc;
+    this.lock = environment.lock;
+    this.clock = environment.clock;
+    this.mailbox = environment.mailbox;
+    this.id = this.vcpu.cpuid;
+    this.lapic = this.pc.interrupts.apics.get(this.id);
+    this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
+    this.assist = { io: (access) => this.assistedIo(access), mem: (access) => this.assistedMemory(access) };
+    this.configure();
+  }
+
+  /** Runs until told to stop. */
+  run(): void {
+    for (;;) {
+      const { wanted } = this.mailbox;
+      if (wanted === Command.STOP) break;
+      if (wanted === Command.PAUSE) {
+        this.pause();
+        continue;
+      }
+      if (this.parked || this.lapicWaits()) {
+        this.standStill();
+        continue;
+      }
+      if (this.halted) {
+        this.halt();
+        continue;
+      }
+      this.prepare();
+      // Delivering may have found an INIT, which puts the vCPU to sleep.
+      if (this.parked || this.halted) continue;
+      this.nvmm.run(this.machine, this.vcpu);
+      this.eventQueued = false;
+      this.handle();
+    }
+    this.environment.report({ kind: 'stopped', vcpu: this.id });
+  }
+
+  private configure(): void {
+    const { nvmm, machine, vcpu } = this;
+    nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, this.assist);
+    const { vcpuConfSupport } = nvmm.capability();
+    if ((vcpuConfSupport & 1) !== 0) {
+      const set = { eax: 0, ebx: 0, ecx: CPUID1_ECX, edx: CPUID1_EDX };
+      const del = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+      nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, { mask: true, exit: false, leaf: 1, set, del });
+    }
+    if ((vcpuConfSupport & 2) !== 0) nvmm.vcpuConfigure(machine, vcpu, VcpuConf.TPR, { exitChanged: true });
+  }
+
+  private pause(): void {
+    const counter = this.parked ? null : this.tsc.take();
+    this.environment.report({ kind: 'paused', vcpu: this.id });
+    for (;;) {
+      const ticket = this.mailbox.ticket;
+      if (this.mailbox.wanted !== Command.PAUSE) break;
+      this.mailbox.sleep(ticket, Infinity);
+    }
+    if (this.mailbox.wanted === Command.STOP) return;
+    this.environment.resuming();
+    if (this.mailbox.takeReload()) this.reload();
+    else if (counter !== null) this.tsc.put(counter);
+    this.look();
+  }
+
+  /** Takes the state that the I/O thread has put into the mailbox: power-on and reset. */
+  private reload(): void {
+    this.vcpu.state.bytes.set(this.mailbox.state.bytes);
+    this.nvmm.setState(this.machine, this.vcpu, State.ALL);
+    this.parked = this.halted = false;
+    this.cr8 = 0;
+    this.tsc.restart();
+  }
+
+  private look(): void {
+    this.attention = true;
+    this.stale = true;
+  }
+
+  /** An application processor that nobody has started, and that nothing else can wake. */
+  private lapicWaits(): boolean {
+    return this.lapic.waitingForSipi && !this.lapic.sipiPending && !this.lapic.initPending;
+  }
+
+  private standStill(): void {
+    const ticket = this.mailbox.ticket;
+    if (this.mailbox.wanted !== Command.RUN || (!this.parked && !this.lapicWaits())) return;
+    this.mailbox.sleep(ticket, Infinity);
+    this.look();
+  }
+
+  /** Sleeps after HLT until an interrupt can be taken or the mailbox is written to. */
+  private halt(): void {
+    const ticket = this.mailbox.ticket;
+    if (this.mailbox.wanted !== Command.RUN) return;
+    const { rflagsLow, intr } = this.vcpu.exit;
+    const takesInterrupts = (rflagsLow & RFLAGS_IF) !== 0;
+    this.lock.acquire();
+    const now = this.clock.now();
+    this.pc.tick(this.id, now);
+    const wakes =
+      this.lapic.initPending ||
+      (this.lapic.nmiPending && (intr & Intr.NMI_WINDOW_EXITING) === 0) ||
+      (takesInterrupts && this.pc.interrupts.hasInterrupt(this.id));
+    const deadline = this.pc.deadline(this.id);
+    this.lock.release();
+    if (wakes) {
+      this.halted = false;
+      this.look();
+      return;
+    }
+    // With interrupts off no timer can wake a lone vCPU; the first of several keeps time for the others.
+    const timers = takesInterrupts || this.pc.msrs.length > 1;
+    const ms = timers ? (deadline - now) / 1e6 : Infinity;
+    if (ms > 0) this.mailbox.sleep(ticket, ms);
+  }
+
+  /** Before each entry: timers that are due, TPR, and what is to be injected. */
+  private prepare(): void {
+    if (this.mailbox.takeAttention()) this.look();
+    const now = this.clock.now();
+    if (this.stale || now >= this.deadline) this.serveTimers(now);
+    if (this.attention && !this.eventQueued) {
+      this.lock.acquire();
+      this.deliver();
+      this.lock.release();
+    }
+  }
+
+  private serveTimers(now: number): void {
+    this.lock.acquire();
+    if (now >= this.pc.deadline(this.id)) this.pc.tick(this.id, now);
+    this.deadline = this.pc.deadline(this.id);
+    const { cr8 } = this.lapic;
+    this.lock.release();
+    this.stale = false;
+    // Raising an interrupt in this thread says so in the mailbox, too.
+    if (this.mailbox.takeAttention()) this.attention = true;
+    if (cr8 === this.cr8) return;
+    this.cr8 = cr8;
+    this.nvmm.getState(this.machine, this.vcpu, State.CRS);
+    this.vcpu.state.setCr(Cr.CR8, BigInt(cr8));
+    this.nvmm.setState(this.machine, this.vcpu, State.CRS);
+  }
+
+  /** Injects the most urgent thing that can be, or asks to be called when it can. Under the lock. */
+  private deliver(): void {
+    const { lapic } = this;
+    if (lapic.initPending && lapic.takeInit()) {
+      this.initialize();
+      return;
+    }
+    if (lapic.sipiPending) {
+      const vector = lapic.takeSipi();
+      if (vector >= 0) this.startUp(vector);
+    }
+    const { intr, rflagsLow } = this.vcpu.exit;
+    // An event whose delivery was interrupted goes first, and would be lost under another.
+    if ((intr & Intr.EVT_PENDING) !== 0) return;
+    if (lapic.nmiPending && (intr & Intr.NMI_WINDOW_EXITING) === 0) {
+      lapic.takeNmi();
+      this.inject(EventType.INTR, VECTOR_NMI);
+      return;
+    }
+    const { interrupts } = this.pc;
+    if (!interrupts.hasInterrupt(this.id)) {
+      this.attention = false;
+      return;
+    }
+    const open = (rflagsLow & RFLAGS_IF) !== 0 && (intr & (Intr.INT_SHADOW | Intr.INT_WINDOW_EXITING)) === 0;
+    if (open) {
+      const vector = interrupts.takeInterrupt(this.id);
+      if (vector >= 0) this.inject(EventType.INTR, vector);
+      // Another one may wait behind it: it is looked at after the next exit.
+      if (!interrupts.hasInterrupt(this.id)) {
+        this.attention = false;
+        return;
+      }
+    }
+    if ((intr & Intr.INT_WINDOW_EXITING) === 0) this.armWindow();
+    this.attention = false;
+  }
+
+  /** Makes the guest exit with INT_READY as soon as it can take an interrupt. */
+  private armWindow(): void {
+    const { nvmm, machine, vcpu } = this;
+    nvmm.getState(machine, vcpu, State.INTR);
+    vcpu.state.intr |= Intr.INT_WINDOW_EXITING;
+    nvmm.setState(machine, vcpu, State.INTR);
+  }
+
+  private inject(type: number, vector: number, error = 0): void {
+    this.vcpu.event.set(type, vector, error);
+    this.nvmm.inject(this.machine, this.vcpu);
+    this.eventQueued = true;
+  }
+
+  /** INIT: the state of RESET. An application processor then waits for a start-up message (SDM volume 3, 9.4). */
+  private initialize(): void {
+    resetState(this.vcpu.state);
+    this.nvmm.setState(this.machine, this.vcpu, State.ALL & ~State.FPU);
+    this.halted = false;
+    this.look();
+  }
+
+  private startUp(vector: number): void {
+    startupState(this.vcpu.state, vector);
+    this.nvmm.setState(this.machine, this.vcpu, State.ALL & ~State.FPU);
+    this.halted = false;
+  }
+
+  private handle(): void {
+    const { exit } = this.vcpu;
+    const { reason } = exit;
+    this.mailbox.counters[counterOf(reason)]++;
+    if (exit.cr8 !== this.cr8) this.taskPriority(exit.cr8);
+    // Time slices tell nothing, and would push what matters out of the ring.
+    if (reason === Exit.NONE) {
+      this.tsc.observe(this.clock.now());
+      return;
+    }
+    this.ring.note(this.vcpu);
+    switch (reason) {
+      case Exit.IO:
+        return this.io();
+      case Exit.MEMORY:
+        return this.memory();
+      case Exit.STOPPED:
+        return this.look();
+      case Exit.HALTED:
+        this.tsc.observe(this.clock.now());
+        this.halted = true;
+        return;
+      case Exit.INT_READY:
+      case Exit.NMI_READY:
+        this.attention = true;
+        return;
+      case Exit.TPR_CHANGED:
+        return;
+      case Exit.RDMSR:
+        return this.readMsr();
+      case Exit.WRMSR:
+        return this.writeMsr();
+      case Exit.MONITOR:
+      case Exit.MWAIT:
+        return this.inject(EventType.EXCP, VECTOR_UD);
+      case Exit.SHUTDOWN:
+        return this.crash('triple fault');
+      default:
+        return this.crash(
+          `the backend can't run it on: exit ${exitName(reason)}, hardware code ${exit.hwcode}`,
+        );
+    }
+  }
+
+  private taskPriority(cr8: number): void {
+    this.cr8 = cr8;
+    this.lock.acquire();
+    this.lapic.setTpr(cr8);
+    this.lock.release();
+    this.attention = true;
+  }
+
+  /** IN and OUT, the commonest exit, without the assist; the string forms through it. */
+  private io(): void {
+    const { nvmm, machine, vcpu, pc } = this;
+    const { exit, state } = vcpu;
+    this.stale = true;
+    if (exit.ioStr) {
+      this.assisted(() => nvmm.assistIo(machine, vcpu));
+      return;
+    }
+    nvmm.getState(machine, vcpu, State.GPRS);
+    const size = exit.ioOperandSize;
+    this.lock.acquire();
+    if (exit.ioIn) writeRax(state, size, pc.ports.read(exit.ioPort, size, this.id));
+    else pc.ports.write(exit.ioPort, size, narrow(state.gprLow(Gpr.RAX), size), this.id);
+    this.lock.release();
+    advance(vcpu);
+    nvmm.setState(machine, vcpu, State.GPRS);
+  }
+
+  private memory(): void {
+    this.stale = true;
+    this.assisted(() => this.nvmm.assistMem(this.machine, this.vcpu));
+  }
+
+  /** An instruction that the assist can't do is, to the guest, one that does not exist. */
+  private assisted(assist: () => void): void {
+    this.lock.acquire();
+    try {
+      assist();
+    } catch (error) {
+      if (!(error instanceof NvmmError)) throw error;
+      this.inject(EventType.EXCP, VECTOR_UD);
+    } finally {
+      this.lock.release();
+    }
+  }
+
+  private assistedIo({ in: input, port, size, data }: IoAccess): void {
+    if (input) data.setUint32(0, this.pc.ports.read(port, size, this.id), true);
+    else this.pc.ports.write(port, size, narrow(data.getUint32(0, true), size), this.id);
+  }
+
+  private assistedMemory({ write, gpa, size, data }: MemAccess): void {
+    const { mmio } = this.pc;
+    // Vector accesses come with 16 bytes: they are so many 8-byte ones.
+    for (let at = 0; at < size; at += 8) {
+      const piece = Math.min(size - at, 8);
+      if (write) {
+        const high = piece === 8 ? data.getUint32(at + 4, true) : 0;
+        mmio.write(gpa + at, piece, narrow(data.getUint32(at, true), piece), this.id, high);
+        continue;
+      }
+      const low = mmio.read(gpa + at, piece, this.id);
+      if (piece === 1) data.setUint8(at, low);
+      else if (piece === 2) data.setUint16(at, low, true);
+      else data.setUint32(at, low, true);
+      if (piece === 8) data.setUint32(at + 4, mmio.high, true);
+    }
+  }
+
+  private readMsr(): void {
+    const { nvmm, machine, vcpu, pc } = this;
+    const index = vcpu.exit.msr;
+    this.lock.acquire();
+    const value = isApicMsr(index) ? this.lapic.readMsr(index) : pc.msrs[this.id].read(index);
+    this.lock.release();
+    if (value === null) return this.inject(EventType.EXCP, VECTOR_GP);
+    nvmm.getState(machine, vcpu, State.GPRS);
+    vcpu.state.setGprHalves(Gpr.RAX, value.low, 0);
+    vcpu.state.setGprHalves(Gpr.RDX, value.high, 0);
+    advance(vcpu);
+    nvmm.setState(machine, vcpu, State.GPRS);
+  }
+
+  private writeMsr(): void {
+    const { nvmm, machine, vcpu, pc } = this;
+    const { msr: index, msrValueLow: low, msrValueHigh: high } = vcpu.exit;
+    this.stale = true;
+    if (index === MSR_TSC) this.tsc.restart();
+    this.lock.acquire();
+    const taken = isApicMsr(index)
+      ? this.lapic.writeMsr(index, low, high)
+      : pc.msrs[this.id].write(index, low, high);
+    this.lock.release();
+    if (!taken) return this.inject(EventType.EXCP, VECTOR_GP);
+    nvmm.getState(machine, vcpu, State.GPRS);
+    advance(vcpu);
+    nvmm.setState(machine, vcpu, State.GPRS);
+  }
+
+  private crash(reason: string): void {
+    const { nvmm, machine, vcpu } = this;
+    this.parked = true;
+    nvmm.getState(machine, vcpu, State.GPRS);
+    const rip = address(vcpu.state.gprLow(Gpr.RIP), vcpu.state.gprHigh(Gpr.RIP));
+    this.environment.report({
+      kind: 'crash',
+      crash: { vcpu: this.id, reason, rip, exits: this.ring.lines() },
+    });
+  }
+
+  /** The guest asked for a reset or switched itself off: it does nothing more until the I/O thread has acted. */
+  power(action: 'reset' | 'off', cause: string): void {
+    if (this.parked) return;
+    this.parked = true;
+    this.environment.report({ kind: 'power', action, cause });
+  }
+}
+
+function narrow(value: number, size: number): number {
+  return size === 1 ? value & 0xff : size === 2 ? value & 0xffff : value;
+}
