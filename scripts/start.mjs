@@ -36,7 +36,7 @@ export function preparations({ installed, lockfile, built, newestSource }) {
  * Why there can't be a window, as one sentence; null when there can.
  * @param {{ platform: string, env: Record<string, string | undefined>, uid: number | undefined }} host
  */
-export function windowProblem({ platform, env, uid, node }) {
+export function windowProblem({ platform, env, uid }) {
   if (!['linux', 'darwin', 'win32'].includes(platform)) return `Electron has no build for ${platform}.`;
   if (platform === 'linux' && !env.DISPLAY && !env.WAYLAND_DISPLAY) {
     return 'There is no display here (DISPLAY and WAYLAND_DISPLAY are not set).';

@@ -95,7 +95,8 @@ export const requests = {
    */
   'console.attach': {
     params: id.extend({ port: z.number().int().min(0).max(3) }),
-    result: z.object({ stream: z.number().int() }),
+    /** `history`: where what was printed before ends. A terminal must not answer queries that it finds in there. */
+    result: z.object({ stream: z.number().int(), history: z.number().int() }),
   },
   'console.detach': { params: z.object({ stream: z.number().int() }), result: z.object({}) },
   /**

@@ -123,10 +123,12 @@ export class HttpFrontEnd {
     };
     const refuse = (status: number, why: string): void =>
       answer(status, 'text/plain; charset=utf-8', `${why}\n`);
-    if (!this.#hostAllowed(request))
+    if (!this.#hostAllowed(request)) {
       return refuse(421, 'This name is not one of ours. Use the address that was printed.');
-    if (request.method !== 'GET' && request.method !== 'HEAD')
+    }
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refuse(405, 'Only GET and HEAD are answered here.');
+    }
     const file = await staticFile(this.#options.page, pathOf(request));
     if (!file) return refuse(404, 'There is nothing here.');
     answer(200, file.type, file.body);
@@ -151,8 +153,9 @@ export class HttpFrontEnd {
     const { host, origin } = request.headers;
     if (!this.#hostAllowed(request)) return '421 Misdirected Request';
     // A page says where it comes from. Programs other than browsers say nothing, and need the token like anybody.
-    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`)
+    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
       return '403 Forbidden';
+    }
     if (pathOf(request) !== '/ws') return '404 Not Found';
     const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((each) => each.trim());
     const token = offered.find((each) => each.startsWith('token.'))?.slice('token.'.length) ?? '';

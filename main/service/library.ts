@@ -152,8 +152,10 @@ export class Library {
     try {
       value = JSON.parse(await readFile(path, 'utf8'));
     } catch (error) {
-      if (hostCode(error) === 'ENOENT') throw new Error(`${path} is missing. Put it back, or delete the VM.`);
-      throw new Error(`${path} can't be read: ${(error as Error).message}`);
+      if (hostCode(error) === 'ENOENT') {
+        throw new Error(`${path} is missing. Put it back, or delete the VM.`, { cause: error });
+      }
+      throw new Error(`${path} can't be read: ${(error as Error).message}`, { cause: error });
     }
     const format = (value as { format?: unknown } | null)?.format;
     if (typeof format === 'number' && format > FORMAT) {

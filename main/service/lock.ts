@@ -39,8 +39,9 @@ export class LibraryLock {
     } finally {
       rmSync(own, { force: true });
     }
-    if (!this.#held)
+    if (!this.#held) {
       throw new ServiceError('host', `The library ${folder} was just taken by another Vitrine.`);
+    }
   }
 
   release(): void {

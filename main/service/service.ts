@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Launcher } from '../machine/machine-process.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { SerialLog } from '../machine/serial-log.ts';

@@ -4,6 +4,7 @@ import {
   type EventMessage,
   type ReplyMessage,
   type RequestMessage,
+  type Result,
   type requests,
 } from './contract.ts';
 import { describeError, ServiceError } from './errors.ts';
@@ -86,17 +87,18 @@ export class Session {
     return handler(checkParams(name, params));
   }
 
-  #attach(machine: string, port: number): { stream: number } {
+  #attach(machine: string, port: number): Result<'console.attach'> {
     if (this.#streams.size >= MAX_STREAMS) {
       throw new ServiceError('invalid', `This window has ${MAX_STREAMS} consoles open already. Close some.`);
     }
     const id = this.#nextStream++;
     const log = this.#service.serial(machine, port);
+    const history = log.end;
     this.#streams.set(
       id,
       new ConsoleStream(id, machine, log, (data) => this.#send({ event: 'console.data', data })),
     );
-    return { stream: id };
+    return { stream: id, history };
   }
 
   #stream(id: number): ConsoleStream {

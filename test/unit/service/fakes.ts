@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
-import { MachineError } from '../../../main/machine/errors.ts';
+import type { MachineError } from '../../../main/machine/errors.ts';
 import type { MachineConfig, MachineStatus } from '../../../main/machine/protocol.ts';
 import { SerialLog } from '../../../main/machine/serial-log.ts';
 import type { Transport } from '../../../main/service/session.ts';
