@@ -133,7 +133,8 @@ export class VirtioConsole extends VirtioDevice {
     }
     const port = this.portOf(queue);
     if (port >= this.ports.length) return false;
-    if ((queue & 1) !== 0) return this.ports[port].output.free() > 0;
+    // A full output is found by trying: that marks its ring, and whoever drains it polls us.
+    if ((queue & 1) !== 0) return true;
     return (
       this.ports[port].input.available() > 0 &&
       (!this.has(FEATURE.MULTIPORT) || this.own.portOpen[port] !== 0)

@@ -773,6 +773,19 @@ describe('virtio-console', () => {
     expect(text(ports[0].output)).toBe('012');
   });
 
+  it('marks a ring that was full before the request came', () => {
+    const { driver, rig, ports, device } = make(1, 16);
+    const at = driver.alloc(16);
+    expect(driver.request(1, [{ address: at, length: 16 }])).not.toBe(null);
+    expect(ports[0].output.takeRefused()).toBe(false);
+    expect(driver.request(1, [{ address: at, length: 1 }])).toBe(null);
+    text(ports[0].output);
+    expect(ports[0].output.takeRefused()).toBe(true);
+    device.poll();
+    rig.run();
+    expect(driver.used(1)).not.toBe(null);
+  });
+
   it('hands input to the guest when it has buffers', () => {
     const { driver, rig, ports, device } = make();
     const at = driver.alloc(16);
