@@ -1,0 +1,78 @@
+import { Code, CodeExt, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic } from 'iced-x86';
+import { APPROXIMATE } from './templates.ts';
+import type { Template } from './templates.ts';
+
+/** What iced-x86 says of one instruction's bytes. */
+export interface Found {
+  code: Code;
+  /** Bytes; those of the first instruction where there are more. */
+  length: number;
+  mnemonic: string;
+  /** RflagsBits of iced. */
+  flagsRead: number;
+  flagsWritten: number;
+  flagsUndefined: number;
+  approximate: boolean;
+  branch: boolean;
+}
+
+const instruction = new Instruction();
+const names = new Map<Code, string>();
+
+function mnemonicOf(code: Code): string {
+  let name = names.get(code);
+  if (name === undefined) {
+    const info = CodeExt.opCode(code);
+    name = Mnemonic[info.mnemonic].toLowerCase();
+    info.free();
+    names.set(code, name);
+  }
+  return name;
+}
+
+/** Decodes the first instruction of `bytes`. */
+export function inspect(bytes: Uint8Array): Found {
+  const decoder = new Decoder(64, bytes, DecoderOptions.None);
+  decoder.decodeOut(instruction);
+  decoder.free();
+  const { code, length } = instruction;
+  if (code === Code.INVALID) {
+    const none = { flagsRead: 0, flagsWritten: 0, flagsUndefined: 0, approximate: false, branch: false };
+    return { code, length: length || bytes.length, mnemonic: 'invalid', ...none };
+  }
+  const mnemonic = mnemonicOf(code);
+  return {
+    code,
+    length,
+    mnemonic,
+    flagsRead: instruction.rflagsRead,
+    flagsWritten: instruction.rflagsModified & ~instruction.rflagsUndefined,
+    flagsUndefined: instruction.rflagsUndefined,
+    approximate: APPROXIMATE.has(mnemonic),
+    branch: instruction.flowControl !== FlowControl.Next,
+  };
+}
+
+/** Decodes the instructions of a sequence, one after the other. */
+export function inspectAll(code: Uint8Array): (Found & { at: number })[] {
+  const all: (Found & { at: number })[] = [];
+  for (let at = 0; at < code.length;) {
+    const found = inspect(code.subarray(at));
+    all.push({ ...found, at });
+    at += found.length;
+  }
+  return all;
+}
+
+/** The set of instructions that may be run. */
+export class Allowed {
+  private readonly codes: ReadonlySet<Code>;
+
+  constructor(templates: readonly Template[]) {
+    this.codes = new Set(templates.map((template) => template.code));
+  }
+
+  has(code: Code): boolean {
+    return this.codes.has(code);
+  }
+}

@@ -1,0 +1,65 @@
+import type { Case, CaseRunner } from './case.ts';
+import { compare } from './compare.ts';
+import type { Difference } from './compare.ts';
+import type { Generator } from './generate.ts';
+import { minimise } from './minimise.ts';
+import { describeFailure, signature } from './report.ts';
+
+/** A kind of failure, with the first case that showed it, made small. */
+export interface Failure {
+  signature: string;
+  index: number;
+  text: string;
+  count: number;
+}
+
+/** Differing cases that are minimised per call: the rest are only counted. */
+const MAX_MINIMISED = 20;
+
+/** Runs cases [from, to) of a generator on both sides; what differs is collected in `failures`. */
+export async function runRange(
+  generator: Generator,
+  from: number,
+  to: number,
+  native: CaseRunner,
+  other: CaseRunner,
+  failures: Map<string, Failure>,
+): Promise<{ differing: number; vectors: Map<number, number> }> {
+  const cases = Array.from({ length: to - from }, (_, i) => generator.make(from + i));
+  const [natives, others] = [await native.run(cases), await other.run(cases)];
+  const vectors = new Map<number, number>();
+  let differing = 0;
+  let minimised = 0;
+  for (let i = 0; i < cases.length; i++) {
+    const vector = natives[i]?.timedOut ? -1 : (natives[i]?.vector ?? -2);
+    vectors.set(vector, (vectors.get(vector) ?? 0) + 1);
+    if (differencesOf(cases[i], natives[i], others[i]).length === 0) continue;
+    differing++;
+    if (minimised++ >= MAX_MINIMISED) continue;
+    const small = await minimise(cases[i], native, other);
+    const [a] = await native.run([small]);
+    const [b] = await other.run([small]);
+    const found = differencesOf(small, a, b);
+    const name = signature(small, found);
+    const known = failures.get(name);
+    if (known) known.count++;
+    else {
+      const text = describeFailure(small, found, other.name, a);
+      failures.set(name, { signature: name, index: from + i, text, count: 1 });
+    }
+  }
+  return { differing, vectors };
+}
+
+export function differencesOf(
+  made: Case,
+  native: Awaited<ReturnType<CaseRunner['run']>>[number],
+  other: Awaited<ReturnType<CaseRunner['run']>>[number],
+): Difference[] {
+  if (native === undefined || other === undefined) {
+    if (native === other) return [];
+    const state = (one: unknown): string => (one === undefined ? 'died' : 'lives');
+    return [{ what: 'runner', native: state(native), other: state(other) }];
+  }
+  return compare(made, native, other);
+}

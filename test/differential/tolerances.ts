@@ -1,0 +1,149 @@
+import { RflagsBits } from 'iced-x86';
+import { Fxsave } from './case.ts';
+import type { Case, Result } from './case.ts';
+import type { Ignored } from './compare.ts';
+import { inspectAll } from './inspect.ts';
+import type { Found } from './inspect.ts';
+
+/**
+ * What may differ between the real CPU and the emulator, and why. Each entry looks at a case whose results
+ * differ and says which parts of them don't count.
+ */
+
+interface Context {
+  made: Case;
+  native: Result;
+  other: Result;
+  /** The case's instructions by their addresses. */
+  instructions: (Found & { at: number })[];
+}
+
+/** What an entry adds to what is ignored. */
+interface Part {
+  rflags?: bigint;
+  error?: number;
+  fsw?: number;
+  mxcsr?: number;
+  parts?: string[];
+}
+
+export interface Tolerance {
+  name: string;
+  reason: string;
+  ignore(context: Context): Part | undefined;
+}
+
+const FLAG: readonly [number, bigint][] = [
+  [RflagsBits.OF, 0x800n],
+  [RflagsBits.SF, 0x80n],
+  [RflagsBits.ZF, 0x40n],
+  [RflagsBits.AF, 0x10n],
+  [RflagsBits.PF, 0x4n],
+  [RflagsBits.CF, 0x1n],
+];
+
+function architectural(bits: number): bigint {
+  return FLAG.reduce((mask, [iced, flag]) => ((bits & iced) !== 0 ? mask | flag : mask), 0n);
+}
+
+/** Flags that may be undefined when the case ended at `rip`. */
+function undefinedFlags({ made, native, instructions }: Context): bigint {
+  const branchy = instructions.some((one) => one.branch);
+  const fault = Number(native.rip) - made.rip;
+  let bits = 0;
+  for (const one of instructions) {
+    if (!branchy && one.at >= fault && native.vector !== 3) break;
+    if (!branchy) bits &= ~one.flagsWritten;
+    bits |= one.flagsUndefined;
+  }
+  return architectural(bits);
+}
+
+/** The value of an extended real, near enough to compare two of them. */
+function real(image: Uint8Array, at: number): number {
+  const view = new DataView(image.buffer, image.byteOffset + at, 10);
+  const word = view.getUint16(8, true);
+  const exponent = (word & 0x7fff) - 0x3fff;
+  if (exponent === 0x4000) return NaN;
+  return (word & 0x8000 ? -1 : 1) * (view.getUint32(4, true) / 2 ** 31) * 2 ** exponent;
+}
+
+/** Units in the last place between two significands of the same sign and exponent; Infinity where those differ. */
+function unitsApart(a: Uint8Array, b: Uint8Array, at: number): number {
+  const one = new DataView(a.buffer, a.byteOffset + at, 10);
+  const two = new DataView(b.buffer, b.byteOffset + at, 10);
+  if (one.getUint16(8, true) !== two.getUint16(8, true)) return real(a, at) === real(b, at) ? 0 : Infinity;
+  const difference = one.getBigUint64(0, true) - two.getBigUint64(0, true);
+  return Math.abs(Number(difference));
+}
+
+/** Manuals promise less than 1 unit of error; two answers may then be this far apart. */
+const TRANSCENDENTAL_UNITS = 2;
+/** RCPPS and RSQRTPS: a relative error up to 1.5 * 2^-12, on either side. */
+const ESTIMATE = 3 * 2 ** -12;
+
+function closeSingles(a: Uint8Array, b: Uint8Array, at: number): boolean {
+  const one = new DataView(a.buffer, a.byteOffset + at, 16);
+  const two = new DataView(b.buffer, b.byteOffset + at, 16);
+  return [0, 4, 8, 12].every((lane) => {
+    const x = one.getFloat32(lane, true);
+    const y = two.getFloat32(lane, true);
+    if (one.getUint32(lane, true) === two.getUint32(lane, true)) return true;
+    return Math.abs(x - y) <= Math.abs(x) * ESTIMATE;
+  });
+}
+
+export const tolerances: readonly Tolerance[] = [
+  {
+    name: 'undefined flags',
+    reason: 'the manuals leave these flags undefined after some instructions; programs must not look at them',
+    ignore: (context) => ({ rflags: undefinedFlags(context) }),
+  },
+  {
+    name: 'kernel addresses',
+    reason: 'Linux reports a fault above user space as one on a page that is present, so as to tell nothing',
+    ignore: ({ native }) => (native.vector === 14 && native.cr2 >> 47n !== 0n ? { error: 1 } : undefined),
+  },
+  {
+    name: 'transcendental functions',
+    reason: 'processors differ in the last bits of these results, and in whether C1 tells of rounding up',
+    ignore: ({ native, other, instructions }) => {
+      if (!instructions.some((one) => one.approximate && one.mnemonic.startsWith('f'))) return undefined;
+      const parts = [0, 1].flatMap((i) => {
+        const at = Fxsave.ST + 16 * i;
+        return unitsApart(native.fxsave, other.fxsave, at) <= TRANSCENDENTAL_UNITS ? [`st${i}`] : [];
+      });
+      return { fsw: 0x200, parts };
+    },
+  },
+  {
+    name: 'estimates',
+    reason: 'the reciprocal estimates are bounded by their error, not by their bits',
+    ignore: ({ native, other, instructions }) => {
+      if (!instructions.some((one) => one.approximate && one.mnemonic.startsWith('r'))) return undefined;
+      const parts = Array.from({ length: 16 }, (_, i) => i)
+        .filter((i) => closeSingles(native.fxsave, other.fxsave, Fxsave.XMM + 16 * i))
+        .map((i) => `xmm${i}`);
+      return { parts };
+    },
+  },
+];
+
+/** Everything that doesn't count in this case. */
+export function ignoredParts(made: Case, native: Result, other: Result): Ignored {
+  const context = { made, native, other, instructions: inspectAll(made.code) };
+  let rflags = 0n;
+  let error = 0;
+  let fsw = 0;
+  let mxcsr = 0;
+  const parts = new Set<string>();
+  for (const tolerance of tolerances) {
+    const part = tolerance.ignore(context);
+    rflags |= part?.rflags ?? 0n;
+    error |= part?.error ?? 0;
+    fsw |= part?.fsw ?? 0;
+    mxcsr |= part?.mxcsr ?? 0;
+    for (const name of part?.parts ?? []) parts.add(name);
+  }
+  return { rflags, error, fsw, mxcsr, parts };
+}
