@@ -64,6 +64,7 @@ export default defineConfig({
       target: 'es2023',
       // Files, never data: URLs: the content security policy allows fonts and images from the app only.
       assetsInlineLimit: 0,
+      minify: true,
       rolldownOptions: { input: { index: at('renderer/index.html') } },
     },
   },

@@ -105,6 +105,14 @@ export class Service {
   async call<N extends ServiceRequest>(method: N, params: Params<N>): Promise<Result<N>>;
   async call(method: string, params: unknown): Promise<unknown>;
   async call(method: string, params: unknown): Promise<unknown> {
+    return this.answer(method, params);
+  }
+
+  /**
+   * The same, at once for what needs no waiting: a list that is sent in the moment when it was made can't arrive after
+   * news that is younger than it.
+   */
+  answer(method: string, params: unknown): unknown {
     if (!Object.hasOwn(this.#handlers, method)) {
       throw new ServiceError('invalid', `There is no request "${method.slice(0, 80)}".`);
     }

@@ -74,14 +74,16 @@ export class Session {
     // Without a call number there is nobody to answer to, and the rest can't be trusted either.
     if (!request) return this.#transport.close();
     try {
-      this.#send({ call: request.call, result: await this.#dispatch(request) });
+      const result = this.#dispatch(request);
+      // No await for what is ready: see Service.answer.
+      this.#send({ call: request.call, result: result instanceof Promise ? await result : result });
     } catch (error) {
       this.#send({ call: request.call, error: describeError(error) });
     }
   }
 
-  async #dispatch({ method, params }: RequestMessage): Promise<unknown> {
-    if (!Object.hasOwn(this.#console, method)) return this.#service.call(method, params);
+  #dispatch({ method, params }: RequestMessage): unknown {
+    if (!Object.hasOwn(this.#console, method)) return this.#service.answer(method, params);
     const name = method as ConsoleRequest;
     const handler = this.#console[name] as (params: unknown) => unknown;
     return handler(checkParams(name, params));

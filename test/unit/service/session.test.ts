@@ -57,6 +57,18 @@ describe('requests', () => {
     await service.close();
   });
 
+  test('a list never arrives after news that is younger than it', async () => {
+    const { service, front } = await connected();
+    front.sent.length = 0;
+    await Promise.all([front.ask('vm.list'), front.ask('vm.pause', { id: 'calculator' })]);
+    expect(front.sent).toMatchObject([
+      { result: [{ state: 'running' }] },
+      { event: 'vm.changed', data: { state: 'paused' } },
+      { result: {} },
+    ]);
+    await service.close();
+  });
+
   test('every front end hears what another one does', async () => {
     const { service, front } = await connected();
     const other = new FakeFrontEnd();

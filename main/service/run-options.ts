@@ -1,0 +1,167 @@
+import { parseArgs } from 'node:util';
+import type { MachineConfig } from '../machine/protocol.ts';
+import { backendChoice, vmConfig } from './contract.ts';
+
+/** The words of a command line that can't be understood: exit status 2. */
+export class UsageError extends Error {}
+
+export const runUsage = `Usage: vitrine run --kernel FILE [--initrd FILE] [--append TEXT] [options]
+       vitrine run --guest calc|FILE.elf [--append TEXT] [--initrd FILE] [options]
+       vitrine run --flat FILE@ADDRESS [options]
+
+Runs a virtual machine with its first serial port on this terminal.
+
+What boots:
+  --kernel FILE      a Linux kernel (bzImage or vmlinux), or memtest86+
+  --initrd FILE      its initial RAM disk
+  --append TEXT      its command line (default: console=ttyS0)
+  --guest GUEST      calc: the built-in calculator; or an ELF file: PVH, multiboot, or plain
+  --flat FILE@ADDR   a flat binary: real mode below 1 MiB (0x7c00 is a boot sector), else 32-bit
+
+The machine:
+  --memory SIZE      64M, 1G ... (a plain number is MiB; default 256M)
+  --backend NAME     auto, emulated, kvm or nvmm (default auto: see vitrine doctor)
+  --disk PATH[,ro]   a raw disk image, also read-only; may be given up to 8 times
+
+How it runs:
+  --timeout SECONDS  ends the machine after that time, with exit status 124
+  --json             one JSON event on each line of stdout instead of the plain console
+  --stats            prints counters at the end
+  --help             this text
+
+Keys on a terminal: Ctrl-A x quits, Ctrl-A h lists the others.
+Exit status: 0 the guest switched itself off, 1 the host's error, 2 wrong usage, 3 the guest crashed, 124 timeout.
+`;
+
+export interface RunOptions {
+  config: MachineConfig;
+  /** Seconds, or null. */
+  timeout: number | null;
+  json: boolean;
+  stats: boolean;
+}
+
+const MIB = 2 ** 20;
+const UNITS: Record<string, number> = { '': MIB, K: 1024, M: MIB, G: 2 ** 30 };
+
+/** Understands the command line of `vitrine run`. Throws UsageError with what is wrong in it. */
+export function parseRunOptions(args: string[]): RunOptions | 'help' {
+  const values = parse(args);
+  if (values.help) return 'help';
+  const chosen = ['kernel', 'guest', 'flat'].filter((name) => values[name as 'kernel' | 'guest' | 'flat']);
+  if (chosen.length !== 1) {
+    throw new UsageError(
+      chosen.length === 0
+        ? 'nothing to boot: give --kernel, --guest or --flat'
+        : `${chosen.map((name) => `--${name}`).join(' and ')} exclude each other`,
+    );
+  }
+  const checked = vmConfig.safeParse({
+    name: chosen[0],
+    guest: guestOf(values),
+    memory: values.memory === undefined ? 256 * MIB : parseMemory(values.memory),
+    backend: parseBackend(values.backend),
+    disks: (values.disk ?? []).map(parseDisk),
+  });
+  if (!checked.success) {
+    const [{ path, message }] = checked.error.issues;
+    throw new UsageError(`--${path[0] === 'guest' ? chosen[0] : String(path[0])}: ${message}`);
+  }
+  const { guest } = checked.data;
+  // The contract's ELF guests have no initrd; on the command line they may.
+  const config: MachineConfig = {
+    ...checked.data,
+    guest: guest.kind === 'elf' && values.initrd !== undefined ? { ...guest, initrd: values.initrd } : guest,
+  };
+  return { config, timeout: parseTimeout(values.timeout), json: values.json, stats: values.stats };
+}
+
+function parse(args: string[]) {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        kernel: { type: 'string' },
+        initrd: { type: 'string' },
+        append: { type: 'string' },
+        memory: { type: 'string' },
+        backend: { type: 'string' },
+        disk: { type: 'string', multiple: true },
+        guest: { type: 'string' },
+        flat: { type: 'string' },
+        timeout: { type: 'string' },
+        json: { type: 'boolean', default: false },
+        stats: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    return values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+type Values = ReturnType<typeof parse>;
+
+function guestOf({ kernel, initrd, append, guest, flat }: Values) {
+  if (kernel !== undefined) {
+    return { kind: 'linux', kernel, append: append ?? 'console=ttyS0', ...(initrd === undefined ? {} : { initrd }) };
+  }
+  if (flat !== undefined) {
+    if (append !== undefined || initrd !== undefined) {
+      throw new UsageError('--flat: a flat binary takes no --append and no --initrd');
+    }
+    return { kind: 'flat', ...parseFlat(flat) };
+  }
+  if (guest === 'calc') {
+    if (append !== undefined || initrd !== undefined) {
+      throw new UsageError('--guest calc: the calculator takes no --append and no --initrd');
+    }
+    return { kind: 'calc' };
+  }
+  return { kind: 'elf', file: guest, append: append ?? '' };
+}
+
+/** FILE@ADDRESS: the address is what follows the last @. */
+function parseFlat(text: string): { file: string; address: number } {
+  const at = text.lastIndexOf('@');
+  const address = text.slice(at + 1);
+  if (at < 1 || !/^(0x[0-9a-f]+|\d+)$/i.test(address)) {
+    throw new UsageError(`--flat ${text}: wanted is FILE@ADDRESS, such as boot.bin@0x7c00`);
+  }
+  return { file: text.slice(0, at), address: Number(address) };
+}
+
+/** 64M, 1G, 512K: bytes. A number without a unit is MiB, as with other emulators. */
+export function parseMemory(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?$/i.exec(text);
+  if (match === null) throw new UsageError(`--memory ${text}: wanted is a size such as 64M or 1G`);
+  const bytes = Number(match[1]) * UNITS[match[2].toUpperCase()];
+  if (bytes % MIB !== 0) throw new UsageError(`--memory ${text}: wanted is a whole number of MiB`);
+  if (bytes < 4 * MIB || bytes > 3584 * MIB) throw new UsageError(`--memory ${text}: wanted is 4M to 3584M`);
+  return bytes;
+}
+
+function parseBackend(text: string | undefined) {
+  const choice = backendChoice.safeParse(text ?? 'auto');
+  if (choice.success) return choice.data;
+  throw new UsageError(`--backend ${text}: there are ${backendChoice.options.join(', ')}`);
+}
+
+/** PATH, PATH,ro: a path may have commas, so only the last word counts. */
+function parseDisk(text: string): { path: string; readonly: boolean } {
+  const readonly = text.endsWith(',ro');
+  const path = readonly ? text.slice(0, -3) : text;
+  if (path === '') throw new UsageError('--disk: the path is empty');
+  return { path, readonly };
+}
+
+function parseTimeout(text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const seconds = Number(text);
+  // Node's timers count milliseconds in 31 bits.
+  if (text.trim() === '' || !(seconds > 0 && seconds <= 2_000_000)) {
+    throw new UsageError(`--timeout ${text}: wanted is a number of seconds`);
+  }
+  return seconds;
+}
