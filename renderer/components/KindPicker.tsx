@@ -14,10 +14,13 @@ export function KindPicker({ value, onChange }: { value: GuestKind; onChange(kin
             value={kind}
             checked={value === kind}
             data-first={value === kind ? true : undefined}
+            aria-labelledby={`kind-${kind}-title`}
             aria-describedby={`kind-${kind}`}
             onChange={() => onChange(kind)}
           />
-          <span className="kind-title">{title}</span>
+          <span className="kind-title" id={`kind-${kind}-title`}>
+            {title}
+          </span>
           <span className="kind-text" id={`kind-${kind}`}>
             {text}
           </span>
