@@ -32,7 +32,7 @@ const BATCH = 256;
 export class NativeRunner implements CaseRunner {
   readonly name = 'native';
   private child: ChildProcess | undefined;
-  private buffer = Buffer.alloc(0);
+  private buffer: Buffer = Buffer.alloc(0);
   private wake: (() => void) | undefined;
   private over = true;
 

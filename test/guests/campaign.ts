@@ -1,0 +1,24 @@
+/**
+ * Plays every scenario with a real guest, one after the other, and says how each went:
+ *
+ *   npm run campaign:guests -- [part of a name ...]
+ */
+import { fetchGuests, play, scenarios } from './scenarios.ts';
+
+const wanted = process.argv.slice(2);
+let failed = 0;
+for (const scenario of scenarios) {
+  if (wanted.length > 0 && !wanted.some((part) => scenario.name.includes(part))) continue;
+  const reason = fetchGuests(scenario.needs);
+  const from = performance.now();
+  let outcome = 'well';
+  if (reason !== null) outcome = `skipped: ${reason}`;
+  else {
+    await play(scenario).catch((error: unknown) => {
+      failed++;
+      outcome = `FAILED: ${(error as Error).message}`;
+    });
+  }
+  console.log(`${scenario.name}: ${outcome} (${((performance.now() - from) / 1000).toFixed(1)} s)`);
+}
+process.exitCode = failed === 0 ? 0 : 1;
