@@ -292,7 +292,10 @@ export abstract class VirtioDevice implements Device, Served {
       this.reset();
       return false;
     }
-    if (r.queueReset[index] !== 0) queue.clear(QUEUE_SIZE);
+    // Any queue may have been reset meanwhile, this one or another.
+    this.queues.forEach((other, i) => {
+      if (r.queueReset[i] !== 0) other.clear(QUEUE_SIZE);
+    });
     return written !== LEAVE && (r.status & STATUS.NEEDS_RESET) === 0;
   }
 

@@ -476,7 +476,7 @@ describe('virtio-blk', () => {
     for (const type of [1, 11, 13]) {
       expect(request(type, 0, [{ address: dataAt, length: type === 1 ? 512 : 16 }]).status).toBe(1);
     }
-    expect(data).toEqual(before);
+    expect(Buffer.compare(data, before)).toBe(0);
     expect(log).toEqual([]);
     expect(request(0, 0, [{ address: dataAt, length: 512, write: true }]).status).toBe(0);
     expect(memory.bytes[dataAt + 1]).toBe(7);
@@ -771,6 +771,27 @@ describe('virtio-console', () => {
     expect(driver.used(1)).toEqual({ id: 0, length: 0 });
     driver.request(1, [{ address: at, length: 3 }], { first: 1 });
     expect(text(ports[0].output)).toBe('012');
+  });
+
+  it('resets a queue while another is busy', () => {
+    const rig = new Rig();
+    const seen: number[] = [];
+    const output = {
+      output: () => {
+        driver.write(22, 2, 0);
+        driver.write(58, 2, 1);
+        seen.push(driver.read(58, 2), driver.read(28, 2));
+        return true;
+      },
+      free: () => 1,
+    };
+    const ports = [{ ...port('one'), output }];
+    const driver = new VirtioDriver(rig, rig.add(new VirtioConsole('c', rig.host(), { ports }))).start();
+    expect(driver.request(1, [{ address: driver.alloc(1), length: 1 }])).not.toBe(null);
+    expect(seen).toEqual([1, 1]);
+    expect([driver.read(58, 2), driver.read(28, 2)]).toEqual([0, 0]);
+    driver.write(22, 2, 1);
+    expect(driver.read(28, 2)).toBe(1);
   });
 
   it('marks a ring that was full before the request came', () => {
