@@ -65,7 +65,9 @@ export function eisaId(id: string): Aml {
   const letters = bytesOf(id.slice(0, 3)).map((letter) => letter - 0x40);
   const product = parseInt(id.slice(3), 16);
   const maker = (letters[0] << 10) | (letters[1] << 5) | letters[2];
-  return [0x0c, maker >> 8, maker & 0xff, product >> 8, product & 0xff];
+  // Both halves are stored high byte first.
+  const swapped = [maker >> 8, maker & 0xff, product >> 8, product & 0xff];
+  return integer(swapped.reduce((value, byte, at) => value + byte * 2 ** (8 * at), 0));
 }
 
 export function name(of: string, value: Term): Aml {

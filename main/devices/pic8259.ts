@@ -13,15 +13,15 @@ import type { Layout, RegisterArena, Registers, SavedRegisters } from './registe
 /** Firmware leaves the SCI (9) and the PCI interrupts (10, 11) level-triggered. */
 const ELCR_FIRMWARE = [0x00, 0x0e] as const;
 
-/** Index 0 is the master, 1 the slave. */
+/** Index 0 is the master, 1 the slave. Reset leaves them as firmware does: vectors 08h and 70h, all masked. */
 const PIC = {
   irr: { type: 'u8', count: 2, about: 'interrupt requests' },
   isr: { type: 'u8', count: 2, about: 'interrupts in service' },
-  imr: { type: 'u8', count: 2, about: 'OCW1: masked inputs' },
-  icw1: { type: 'u8', count: 2, about: 'ICW1 as written' },
-  icw2: { type: 'u8', count: 2, about: 'ICW2: vector of input 0' },
-  icw3: { type: 'u8', count: 2, about: 'ICW3: cascade inputs, or the slave number' },
-  icw4: { type: 'u8', count: 2, about: 'ICW4: bit 1 automatic EOI, bit 4 special fully nested' },
+  imr: { type: 'u8', count: 2, reset: 0xff, about: 'OCW1: masked inputs' },
+  icw1: { type: 'u8', count: 2, reset: 0x11, about: 'ICW1 as written' },
+  icw2: { type: 'u8', count: 2, reset: [0x08, 0x70], about: 'ICW2: vector of input 0' },
+  icw3: { type: 'u8', count: 2, reset: [0x04, 0x02], about: 'ICW3: cascade inputs, or the slave number' },
+  icw4: { type: 'u8', count: 2, reset: 0x01, about: 'ICW4: bit 1 automatic EOI, bit 4 special fully nested' },
   step: { type: 'u8', count: 2, about: 'the ICW that the data port waits for (2-4); 0: initialised' },
   lowest: { type: 'u8', count: 2, reset: 7, about: 'the input of lowest priority' },
   autoRotate: { type: 'u8', count: 2, about: 'rotate at automatic EOI' },
@@ -107,6 +107,7 @@ export class Pic8259 implements Device {
     // The lines belong to the devices behind them, which say themselves when they fall.
     input[MASTER] = master;
     input[SLAVE] = slave;
+    this.int.set(false);
   }
 
   save(): SavedRegisters {

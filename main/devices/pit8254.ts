@@ -82,7 +82,7 @@ export class Pit8254 implements Device, Timed {
   }
 
   nextDeadline(): number {
-    return this.regs.deadline;
+    return this.regs.deadline === NEVER ? Infinity : this.regs.deadline;
   }
 
   tick(now: number): void {
