@@ -75,6 +75,8 @@ interface Run {
 export class MachineProcess {
   /** COM1 to COM4, and the virtio console (hvc0). */
   readonly serial: SerialLog[] = Array.from({ length: SERIAL_PORTS + 1 }, () => new SerialLog());
+  /** The counters at the end of the last run; null when its process could not say. */
+  lastStats: MachineStats | null = null;
   private current: MachineStatus = { state: 'off' };
   private readonly listeners = new Set<(status: MachineStatus) => void>();
   private readonly launch: Launcher;
@@ -110,6 +112,7 @@ export class MachineProcess {
       if (this.current.state !== 'crashed') throw this.wrongState('start');
       await this.powerOff();
     }
+    this.lastStats = null;
     this.whenEnded = new Promise((resolve) => this.open(resolve));
     this.become({ state: 'starting' });
     try {
@@ -229,6 +232,9 @@ export class MachineProcess {
           this.become(message.status);
           if (message.status.state === 'crashed') run.end(message.status);
         }
+        return;
+      case 'stats':
+        this.lastStats = message.stats;
         return;
       case 'output':
         this.serial[message.port]?.append(message.data);

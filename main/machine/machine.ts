@@ -317,6 +317,7 @@ export class Machine {
       if (!disk.readOnly) disk.flush();
       disk.close();
     }
+    this.send({ kind: 'stats', stats: this.stats() });
     this.nvmm.close();
     const { message } = status;
     this.send({ kind: 'status', status: { state: 'off', ...(message === undefined ? {} : { message }) } });

@@ -68,6 +68,8 @@ export type FromMachine =
   | { kind: 'reply'; call: number; result?: MachineStats }
   | { kind: 'reply'; call: number; error: { kind: MachineErrorKind; message: string } }
   | { kind: 'status'; status: MachineStatus }
+  /** The counters at the end of a run. */
+  | { kind: 'stats'; stats: MachineStats }
   | { kind: 'output'; port: number; data: Uint8Array }
   /** So many bytes of input, counted since the start, have gone to the guest. */
   | { kind: 'took'; port: number; position: number };

@@ -41,9 +41,14 @@ export function doctorCommand(
 ): number {
   let values: { json?: boolean; help?: boolean };
   try {
-    ({ values } = parseArgs({ args, options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } }));
+    ({ values } = parseArgs({
+      args,
+      options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    }));
   } catch (error) {
-    errors.write(`vitrine doctor: ${error instanceof Error ? error.message : String(error)}\n\n${doctorUsage}`);
+    errors.write(
+      `vitrine doctor: ${error instanceof Error ? error.message : String(error)}\n\n${doctorUsage}`,
+    );
     return 2;
   }
   if (values.help) {
@@ -65,7 +70,11 @@ function node(): Finding {
   const [major, minor] = process.versions.node.split('.').map(Number);
   const ok = major > NODE_WANTED[0] || (major === NODE_WANTED[0] && minor >= NODE_WANTED[1]);
   const way = ok ? '' : `: too old, ${NODE_WANTED.join('.')} or newer is needed`;
-  return { name: 'Node', ok, detail: `${process.versions.node} (${platform()} ${release()} ${arch()})${way}` };
+  return {
+    name: 'Node',
+    ok,
+    detail: `${process.versions.node} (${platform()} ${release()} ${arch()})${way}`,
+  };
 }
 
 function memory(): Finding {

@@ -105,7 +105,12 @@ type Values = ReturnType<typeof parse>;
 
 function guestOf({ kernel, initrd, append, guest, flat }: Values) {
   if (kernel !== undefined) {
-    return { kind: 'linux', kernel, append: append ?? 'console=ttyS0', ...(initrd === undefined ? {} : { initrd }) };
+    return {
+      kind: 'linux',
+      kernel,
+      append: append ?? 'console=ttyS0',
+      ...(initrd === undefined ? {} : { initrd }),
+    };
   }
   if (flat !== undefined) {
     if (append !== undefined || initrd !== undefined) {

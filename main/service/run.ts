@@ -75,7 +75,8 @@ class Run {
     let timer: NodeJS.Timeout | undefined;
     try {
       await machine.start(options.config);
-      if (options.timeout !== null) timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);
+      if (options.timeout !== null)
+        {timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);}
       this.listenToInput();
       const status = await machine.ended;
       if (status.state === 'crashed') await machine.powerOff();
@@ -116,7 +117,8 @@ class Run {
 
   private explain(status: MachineStatus, code: number): void {
     const { errors } = this.streams;
-    if (code === Status.TIMEOUT) errors.write(`vitrine: the time of ${this.options.timeout} seconds is over.\n`);
+    if (code === Status.TIMEOUT)
+      {errors.write(`vitrine: the time of ${this.options.timeout} seconds is over.\n`);}
     else if (status.crash !== undefined) errors.write(crashText(status.crash));
     else if (status.state === 'failed') errors.write(`vitrine: ${status.message ?? 'the machine failed.'}\n`);
   }

@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+import { doctorCommand } from './service/doctor.ts';
+import { version } from './service/host.ts';
+import { runCommand } from './service/run.ts';
+import { serveCommand } from './service/serve-command.ts';
+
+const usage = `Usage: vitrine COMMAND [options]
+
+  run      runs a virtual machine with its serial port on this terminal
+  serve    serves the window to a browser, and keeps the VMs
+  doctor   says which backends work here, and what to do about those that don't
+
+vitrine COMMAND --help says more. vitrine --version prints the version.
+`;
+
+const [command, ...rest] = process.argv.slice(2);
+
+async function main(): Promise<number> {
+  switch (command) {
+    case 'run':
+      return runCommand(rest);
+    case 'serve':
+      return serveCommand(rest);
+    case 'doctor':
+      return doctorCommand(rest);
+    case '--version':
+    case '-V':
+      process.stdout.write(`vitrine ${version}\n`);
+      return 0;
+    case '--help':
+    case '-h':
+    case 'help':
+      process.stdout.write(usage);
+      return 0;
+    default:
+      process.stderr.write(
+        command === undefined ? usage : `vitrine: ${command}: no such command\n\n${usage}`,
+      );
+      return 2;
+  }
+}
+
+process.exitCode = await main();
