@@ -1,4 +1,4 @@
-import { chmodSync, existsSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import react from '@vitejs/plugin-react';
 import { defineConfig } from 'electron-vite';
@@ -23,9 +23,7 @@ const entries = {
 function executable(file: string): Plugin {
   return {
     name: 'vitrine:executable',
-    writeBundle: () => {
-      if (existsSync(at(file))) chmodSync(at(file), 0o755);
-    },
+    writeBundle: () => chmodSync(at(file), 0o755),
   };
 }
 
@@ -37,11 +35,7 @@ export default defineConfig({
       // The same bundle runs in Electron and in the oldest Node that package.json allows.
       target: 'node20',
       rolldownOptions: {
-        input: Object.fromEntries(
-          Object.entries(entries)
-            .filter(([, file]) => existsSync(at(file)))
-            .map(([name, file]) => [name, at(file)]),
-        ),
+        input: Object.fromEntries(Object.entries(entries).map(([name, file]) => [name, at(file)])),
       },
     },
   },
