@@ -15,6 +15,9 @@ export interface Filter {
   mnemonic?: RegExp;
 }
 
+const RAX = 0;
+const RCX = 1;
+const RDX = 2;
 const RSP = 4;
 const MAX_INSTRUCTIONS = 8;
 /** How often an instruction is tried again when what came out may not be run. */
@@ -83,8 +86,9 @@ class CaseMaker {
     if (this.weights.length === 0) this.weights = [...this.byGroup.keys()].map((group) => [group, 1]);
 
     this.fillRegisters();
-    fillPattern(made.pattern, random);
-    fillFxsave(made.fxsave, random, flavour.x87 !== undefined || flavour.mmx !== undefined);
+    const x87 = flavour.x87 !== undefined || flavour.mmx !== undefined;
+    fillPattern(made.pattern, random, x87, made.gpr(RAX), made.gpr(RDX));
+    fillFxsave(made.fxsave, random, x87);
     // Carry, parity, adjust, zero, sign, direction, overflow; IF is always set. AC once in a while.
     const flags = (random.u32() & 0x8d5) | (random.once(8) ? 0x400 : 0) | (random.once(64) ? 0x40000 : 0);
     made.rflags = BigInt(flags | 0x202);
@@ -108,7 +112,9 @@ class CaseMaker {
       made.setGpr(pointer, random.once(64) ? near | (integer(random) & 0xffff00000000n) : near);
     }
     // REP takes RCX: mostly something that ends soon.
-    if (random.once(2)) made.setGpr(1, BigInt(random.below(random.pick([4, 40, 400]))));
+    if (random.once(2)) made.setGpr(RCX, BigInt(random.below(random.pick([4, 40, 400]))));
+    // Dividends whose quotient fits.
+    if (random.once(3)) made.setGpr(RDX, made.gpr(RAX) >> 63n === 0n ? 0n : 2n ** 64n - 1n);
     if (random.once(40)) made.setGpr(RSP, integer(random));
   }
 

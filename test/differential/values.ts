@@ -203,7 +203,7 @@ export function address(random: Random): number {
 
 /** Fills 8 bytes with something worth loading. */
 function word(view: DataView, at: number, random: Random): void {
-  switch (random.below(8)) {
+  switch (random.below(10)) {
     case 0:
       return view.setBigUint64(at, BigInt(address(random)), true);
     case 1:
@@ -214,22 +214,57 @@ function word(view: DataView, at: number, random: Random): void {
     case 4:
       view.setUint32(at, single(random), true);
       return view.setUint32(at + 4, single(random), true);
+    case 5: {
+      // Text, for the string comparisons, and packed decimals.
+      const alphabet = random.once(2) ? [0, 0x61, 0x61, 0x62, 0x7a, 0x41, 0x80] : [0, 0x12, 0x34, 0x99, 0x09];
+      for (let i = 0; i < 8; i++) view.setUint8(at + i, random.pick(alphabet));
+      return;
+    }
     default:
       return view.setBigUint64(at, integer(random), true);
   }
 }
 
-export function fillPattern(pattern: Uint8Array, random: Random): void {
+/** What the window is filled with. `rax` and `rdx` are put there for CMPXCHG to find, now and then. */
+export function fillPattern(
+  pattern: Uint8Array,
+  random: Random,
+  x87: boolean,
+  rax: bigint,
+  rdx: bigint,
+): void {
   const view = new DataView(pattern.buffer, pattern.byteOffset, PATTERN);
-  for (let at = 0; at < PATTERN; at += 8) word(view, at, random);
-  // Some extended reals, and a packed decimal.
-  for (const at of [0x20, 0x60, 0xa0]) {
-    const { significand, exponent } = extended(random);
-    view.setBigUint64(at, significand, true);
-    view.setUint16(at + 8, exponent, true);
+  if (random.once(12)) {
+    // All the same: REP CMPS and SCAS go on.
+    pattern.fill(random.pick([0, Number(rax & 0xffn), 0xff, 0x61]));
+    return;
   }
-  for (let i = 0; i < 10; i++) pattern[0xd0 + i] = random.below(10) | (random.below(10) << 4);
-  pattern[0xd9] &= 0x80;
+  for (let at = 0; at < PATTERN; at += 8) word(view, at, random);
+  if (x87) {
+    for (let at = 0; at < PATTERN; at += 16) {
+      if (random.once(2)) continue;
+      const { significand, exponent } = extended(random);
+      view.setBigUint64(at, significand, true);
+      view.setUint16(at + 8, exponent, true);
+    }
+  }
+  if (random.once(6)) {
+    for (let at = 0; at < PATTERN; at += 32) {
+      view.setBigUint64(at, rax, true);
+      view.setBigUint64(at + 8, rdx, true);
+    }
+  }
+  if (random.once(8)) {
+    // A valid MXCSR, wherever FXRSTOR or LDMXCSR take it from.
+    for (let at = 8; at < PATTERN; at += 16) view.setUint32(at, mxcsr(random), true);
+  }
+}
+
+function mxcsr(random: Random): number {
+  // Rounding, flush to zero, denormals are zeros; masks; flags.
+  const modes = random.once(2) ? 0 : random.u32() & 0xe040;
+  const masks = random.once(6) ? (random.u32() & 0x3f) << 7 : 0x1f80;
+  return modes | masks | (random.once(4) ? random.u32() & 0x3f : 0);
 }
 
 /** An image for FXRSTOR. */
@@ -243,9 +278,7 @@ export function fillFxsave(image: Uint8Array, random: Random, x87: boolean): voi
   const flagged = random.once(4) ? random.u32() & masks : 0;
   view.setUint16(Fxsave.FSW, (random.u32() & 0x4700) | (random.below(8) << 11) | flagged, true);
   image[Fxsave.FTW] = x87 && !random.once(4) ? 0xff & (random.u32() | random.u32()) : random.pick([0, 0xff]);
-  const sse = random.once(2) ? 0 : random.u32() & 0xe040;
-  const sseMasks = random.once(6) ? (random.u32() & 0x3f) << 7 : 0x1f80;
-  view.setUint32(Fxsave.MXCSR, sse | sseMasks | (random.once(4) ? random.u32() & 0x3f : 0), true);
+  view.setUint32(Fxsave.MXCSR, mxcsr(random), true);
   view.setUint32(Fxsave.MASK, 0xffff, true);
   for (let i = 0; i < 8; i++) {
     const { significand, exponent } = extended(random);
