@@ -15,7 +15,7 @@ function random(below: number): number {
 }
 
 const config = (name: string) => vmConfig.parse({ name, guest: { kind: 'calc' }, memory: 2 ** 24 });
-// Straight to the pipe: a line that was said must have been heard, however this process ends.
+// Straight to the file: a line that was said must be there, however this process ends.
 const say = (...words: string[]) => writeSync(1, `${words.join(' ')}\n`);
 
 const library = await Library.open(folder!);

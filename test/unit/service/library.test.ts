@@ -1,5 +1,14 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -117,20 +126,24 @@ describe('library', () => {
   });
 });
 
-/** Runs churn.ts on a folder, kills it with SIGKILL after it has said `lines` lines, and gives back what it had said. */
+/** Runs churn.ts on a folder, kills it with SIGKILL once it has said `lines` lines, and gives back what it had said. */
 async function churn(folder: string, seed: number, lines: number): Promise<string[]> {
   const script = fileURLToPath(new URL('churn.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(seed)], { stdio: 'pipe' });
-  let said = '';
-  let errors = '';
-  child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
-  child.stdout.on('data', (data: Buffer) => {
-    said += data.toString();
-    if (said.split('\n').length > lines) child.kill('SIGKILL');
+  // A file, and no pipe: what was said is there, however slowly we listen.
+  const log = join(temporaryFolder(), 'log');
+  const stdout = openSync(log, 'a');
+  const child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(seed)], {
+    stdio: ['ignore', stdout, 'pipe'],
   });
+  closeSync(stdout);
+  let errors = '';
+  child.stderr!.on('data', (data: Buffer) => (errors += data.toString()));
+  const said = () => readFileSync(log, 'utf8').split('\n').slice(0, -1);
+  const poll = setInterval(() => said().length >= lines && child.kill('SIGKILL'), 1);
   await new Promise((resolve) => child.once('close', resolve));
+  clearInterval(poll);
   expect(errors).toBe('');
-  return said.split('\n').slice(0, -1);
+  return said();
 }
 
 /**
