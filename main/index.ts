@@ -11,6 +11,7 @@ import {
   protocol,
   screen,
   session,
+  shell,
   Tray,
   utilityProcess,
   type MenuItemConstructorOptions,
@@ -30,6 +31,8 @@ import { staticFile } from './service/static-files.ts';
  */
 
 const ORIGIN = 'app://vitrine';
+/** All that our page may ask for: Copy and Paste of the console. */
+const permitted = new Set(['clipboard-read', 'clipboard-sanitized-write']);
 const page = join(import.meta.dirname, '..', 'renderer');
 const asset = (name: string) => join(app.getAppPath(), 'assets', name);
 
@@ -52,8 +55,12 @@ if (app.requestSingleInstanceLock()) {
   });
   app.on('before-quit', beforeQuit);
   app.on('web-contents-created', (_event, contents) => {
-    // The page is ours and stays: nothing that a guest prints can lead anywhere else.
-    contents.setWindowOpenHandler(() => ({ action: 'deny' }));
+    // The page is ours and stays: nothing that a guest prints can lead anywhere else. A link that the user has
+    // confirmed in the page goes to the browser.
+    contents.setWindowOpenHandler(({ url }) => {
+      if (/^https?:\/\//i.test(url)) void shell.openExternal(url);
+      return { action: 'deny' };
+    });
     contents.on('will-navigate', (event) => event.preventDefault());
     contents.on('will-redirect', (event) => event.preventDefault());
     contents.on('will-attach-webview', (event) => event.preventDefault());
@@ -72,8 +79,12 @@ async function start(): Promise<void> {
     return;
   }
   process.once('exit', () => service?.kill());
-  session.defaultSession.setPermissionRequestHandler((_contents, _permission, answer) => answer(false));
-  session.defaultSession.setPermissionCheckHandler(() => false);
+  session.defaultSession.setPermissionRequestHandler((_contents, permission, answer, { requestingUrl }) =>
+    answer(permitted.has(permission) && requestingUrl.startsWith(`${ORIGIN}/`)),
+  );
+  session.defaultSession.setPermissionCheckHandler(
+    (_contents, permission, origin) => permitted.has(permission) && origin.replace(/\/$/, '') === ORIGIN,
+  );
   session.defaultSession.setDevicePermissionHandler(() => false);
   protocol.handle('app', servePage);
   ipcMain.on('vitrine:connect', (event) => {
