@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'react';
 import { actionForKey } from '../actions.ts';
+import { copyText, pasteText } from '../clipboard.ts';
 import { ConsoleSession } from '../console.ts';
 import { fileName } from '../format.ts';
 import { shortcut } from '../keyboard.ts';
@@ -13,6 +14,10 @@ type Kit = ReturnType<typeof makeTerminal>;
 
 /** Ends what a guest that died may have left on: alternate screen, origin mode, character sets, colours. */
 const SOFT_RESET = '\x1b[?47l\x1b[!p\x1b[0m';
+
+const NO_COPY = 'Copy: the browser does not let this page write to the clipboard.';
+const NO_PASTE =
+  'Paste: the browser does not let this page read the clipboard. Press Ctrl+Shift+V in the console.';
 
 function download(name: string, text: string): void {
   const link = document.createElement('a');
@@ -110,20 +115,12 @@ export function ConsoleTerminal({ id, port, name, idle }: Props) {
       search: () => setSearching(true),
       copy: () => {
         const text = terminal.getSelection();
-        if (text === '') store.alert('Copy: select some text in the console first.');
-        else {
-          navigator.clipboard
-            .writeText(text)
-            .catch(() => store.alert('Copy: the browser does not allow this page to use the clipboard.'));
-        }
+        if (text === '') store.notice('Copy: select some text in the console first.');
+        else void copyText(text, () => terminal.focus()).then((done) => done || store.alert(NO_COPY));
       },
       paste: () => {
-        navigator.clipboard.readText().then(
-          (text) => terminal.paste(text),
-          () =>
-            store.alert('Paste: the browser does not let this page read the clipboard: press Ctrl+Shift+V.'),
-        );
         terminal.focus();
+        void pasteText().then((text) => (text === undefined ? store.alert(NO_PASTE) : terminal.paste(text)));
       },
       clear: () => terminal.clear(),
       saveLog: () => download(`${fileName(name)}-COM${port + 1}.log`, terminalText(terminal)),

@@ -69,7 +69,7 @@ function LibraryFoot() {
   return (
     <footer className="library-foot">
       <span className="library-host" title={host && `Library: ${host.library}`}>
-        {host && `${host.version} on ${host.platform}`}
+        {host && `Vitrine ${host.version} on ${host.platform}`}
       </span>
       <ActionButton
         action={action('theme')}

@@ -25,8 +25,11 @@ function explain(vm: VmInfo): string {
   }
 }
 
+const LOST = 'Not connected: this is how it was last seen, and what you type is not sent.';
+
 /** Below the console, always there so that nothing jumps: the machine's state, why, and the way on. */
 export function StateBanner({ vm }: { vm: VmInfo }) {
+  const connected = useAppState((state) => state.status === 'connected');
   const busy = useAppState((state) => state.busy[vm.id]);
   return (
     <div
@@ -35,7 +38,7 @@ export function StateBanner({ vm }: { vm: VmInfo }) {
       aria-label={`State: ${states[vm.state].label}`}
     >
       <StateLabel state={vm.state} />
-      <p>{explain(vm)}</p>
+      <p>{connected ? explain(vm) : LOST}</p>
       {busy !== undefined && (
         <span className="banner-busy">
           <span className="late-spinner" aria-hidden="true" />

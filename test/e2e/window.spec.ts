@@ -1,7 +1,6 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { expect, test } from '@playwright/test';
-import { library } from './address.ts';
+import { port } from './address.ts';
+import { asking, crashing, flooding, printing } from './guests.ts';
 import { Window, emptyLibrary, machineProcesses } from './window.ts';
 
 test.beforeEach(emptyLibrary);
@@ -199,10 +198,7 @@ test('a machine whose process is killed has failed, says why, and starts again',
 test('a crash of one machine leaves the others alone', async ({ page }) => {
   const window = await new Window(page).open();
   await window.startCalculator('Sound');
-  // lidt [cs:0] of an empty table, then int3: a triple fault, in real mode as in the others.
-  const file = join(library, 'crash.bin');
-  writeFileSync(file, Uint8Array.of(0x0f, 0x01, 0x1e, 0x10, 0x7c, 0x00, 0x00, 0x00, 0xcc, 0xeb, 0xfd));
-  await window.create('Flat binary', { Name: 'Broken', File: file });
+  await window.create('Flat binary', { Name: 'Broken', File: crashing() });
   await window.verb('Start').click();
   await window.isIn('Crashed');
   await expect(window.state).toContainText(/triple fault/i);
@@ -215,10 +211,7 @@ test('a crash of one machine leaves the others alone', async ({ page }) => {
 
 test('a guest that floods its console: the window answers, and a pause is a pause', async ({ page }) => {
   const window = await new Window(page).open();
-  // dx = 0x3f8, al = 'x', out, again: the same bytes in every mode.
-  const file = join(library, 'flood.bin');
-  writeFileSync(file, Uint8Array.of(0x31, 0xd2, 0xb6, 0x03, 0xb2, 0xf8, 0xb0, 0x78, 0xee, 0xeb, 0xfd));
-  await window.create('Flat binary', { Name: 'Flood', File: file });
+  await window.create('Flat binary', { Name: 'Flood', File: flooding() });
   await window.verb('Start').click();
   await window.shows(/x{60}\nx{60}/);
   await page.getByRole('tab', { name: 'COM2' }).click();
@@ -230,6 +223,54 @@ test('a guest that floods its console: the window answers, and a pause is a paus
   const before = await window.text();
   await page.waitForTimeout(QUIET_MS);
   expect(await window.text()).toBe(before);
+});
+
+test('what a guest prints opens no link and changes no clipboard unasked', async ({ page, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  const window = await new Window(page).open();
+  await page.evaluate(() => navigator.clipboard.writeText('mine'));
+  const target = `http://127.0.0.1:${port}/elsewhere`;
+  const file = printing(`\x1b]52;c;ZXZpbA==\x07\x1b]8;;${target}\x07harmless\x1b]8;;\x07\r\ndone\r\n`);
+  await window.create('Flat binary', { Name: 'Sly', File: file });
+  await window.verb('Start').click();
+  await window.shows('done');
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe('mine');
+  const link = await window.line(0);
+  await page.mouse.click(link.x, link.y);
+  const question = page.getByRole('alertdialog', { name: 'Open this link?' });
+  await expect(question).toContainText(target);
+  await question.getByRole('button', { name: 'Cancel' }).click();
+  expect(context.pages().length).toBe(1);
+  await page.mouse.click(link.x, link.y);
+  const opened = context.waitForEvent('page');
+  await question.getByRole('button', { name: 'Open' }).click();
+  expect((await opened).url()).toMatch(/elsewhere|about:blank/);
+});
+
+test('a query in the history is not answered again', async ({ page }) => {
+  const window = await new Window(page).open();
+  await window.create('Flat binary', { Name: 'Asks', File: asking() });
+  await window.verb('Start').click();
+  const answers = async (): Promise<number> => (await window.text()).match(/\^\[\d+;\d+R/g)?.length ?? 0;
+  await expect.poll(answers).toBe(1);
+  await page.reload();
+  await expect.poll(answers).toBe(1);
+  await window.type('z');
+  await window.shows(/R.*z/);
+  expect(await answers()).toBe(1);
+});
+
+test('copy and paste', async ({ page, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  const window = await new Window(page).open();
+  await window.startCalculator('Clipboard');
+  await page.evaluate(() => navigator.clipboard.writeText('21*2\n'));
+  await page.getByRole('button', { name: 'Paste' }).click();
+  await window.shows(/^42$/m);
+  const line = await window.line((await window.text()).split('\n').indexOf('42'));
+  await page.mouse.dblclick(line.x, line.y);
+  await page.keyboard.press('Control+Shift+C');
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe('42');
 });
 
 test('search, log and clear', async ({ page }) => {
@@ -279,7 +320,7 @@ test('a lost connection is said, and mended', async ({ page }) => {
 });
 
 test('a wrong token is explained', async ({ page }) => {
-  await page.goto(`http://127.0.0.1:8399/#token=wrong`);
+  await page.goto(`http://127.0.0.1:${port}/#token=wrong`);
   await expect(page.getByRole('alert')).toContainText('vitrine serve');
 });
 

@@ -38,8 +38,9 @@ export class Window {
     await this.page.getByRole('button', { name: 'New VM' }).first().click();
     const dialog = this.page.getByRole('dialog', { name: 'New virtual machine' });
     await dialog.getByRole('radio', { name: kind }).check();
-    for (const [label, value] of Object.entries(fields))
+    for (const [label, value] of Object.entries(fields)) {
       await dialog.getByLabel(label, { exact: true }).fill(value);
+    }
     await dialog.getByRole('button', { name: 'Create' }).click();
     await expect(dialog).toBeHidden();
   }
@@ -55,6 +56,13 @@ export class Window {
       .map((row) => row.replaceAll(' ', ' ').trimEnd())
       .join('\n')
       .trimEnd();
+  }
+
+  /** A point within the first word of a line of the screen; lines count from 0. */
+  async line(index: number): Promise<{ x: number; y: number }> {
+    const box = await this.console.locator('.xterm-rows > div').nth(index).boundingBox();
+    if (box === null) throw new Error(`The terminal has no line ${index}.`);
+    return { x: box.x + 6, y: box.y + box.height / 2 };
   }
 
   async shows(text: string | RegExp): Promise<void> {
