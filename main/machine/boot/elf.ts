@@ -52,7 +52,7 @@ export function readElf(image: Image): Elf {
   if (machine !== EM_386 && machine !== EM_X86_64) throw image.fail(`ELF machine ${machine} is not x86`);
   const is64 = kind === CLASS_64;
   if (is64) image.check(0, 64, 'the ELF header');
-  const entry = is64 ? image.u64(24, 'entry') : image.u32(24, 'entry');
+  const entry = is64 ? virtualAddress(image, 24) : image.u32(24, 'entry');
   const table = is64 ? image.u64(32, 'program header offset') : image.u32(28, 'program header offset');
   const entrySize = image.u16(is64 ? 54 : 42, 'program header size');
   const count = image.u16(is64 ? 56 : 44, 'program header count');
@@ -78,8 +78,8 @@ function readSegment(image: Image, at: number, is64: boolean): Segment {
     ? {
         type: image.u32(at, what),
         offset: image.u64(at + 8, 'a segment offset'),
-        virtual: lowBits(image, at + 16),
-        physical: lowBits(image, at + 24),
+        virtual: virtualAddress(image, at + 16),
+        physical: image.u64(at + 24, 'a physical address'),
         fileSize: image.u64(at + 32, 'a segment size'),
         memorySize: image.u64(at + 40, 'a segment size'),
       }
@@ -102,9 +102,9 @@ function readSegment(image: Image, at: number, is64: boolean): Segment {
   return segment;
 }
 
-/** An address, as a double: those of kernels in the upper half lose low bits, and only differences of them matter. */
-function lowBits(image: Image, at: number): number {
-  return image.u32(at, 'an address') + image.u32(at + 4, 'an address') * 2 ** 32;
+/** A virtual address with its sign, as canonical addresses have one: those of kernels are small negative numbers. */
+function virtualAddress(image: Image, at: number): number {
+  return image.u32(at, 'an address') + (image.u32(at + 4, 'an address') | 0) * 2 ** 32;
 }
 
 /** Loads the file and sets the state to enter it. */
