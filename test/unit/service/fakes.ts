@@ -20,6 +20,19 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+const kept: string[] = [];
+
+/** A folder for all the tests of a file: removeKept removes it. */
+export function keptFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vitrine-test-'));
+  kept.push(folder);
+  return folder;
+}
+
+export function removeKept(): void {
+  for (const folder of kept.splice(0)) rmSync(folder, { recursive: true, force: true });
+}
+
 /** Stands for a VM's process: the real serial logs, and states that a test sets. */
 export class FakeMachine implements Machine {
   status: MachineStatus = { state: 'off' };
