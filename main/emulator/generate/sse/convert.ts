@@ -84,13 +84,13 @@ function singlesOf(c: Emitter, integers: V128): V128 {
 const fromMmx = (format: Format): Semantics => {
   return (c) => {
     requireSse(c);
+    // A memory operand has nothing to do with the MMX state.
     const mmx = isMmx(c, 1);
-    // A memory operand has no MMX state to do with (SDM vol. 2, CVTPI2PD and CVTPI2PS).
-    if (mmx || format.bits === 32) requireMmx(c);
+    if (mmx) requireMmx(c);
     const integers = readMmxVector(c, 1);
+    if (mmx) enterMmx(c);
     if (format.bits === 64) c.writeVector(0, f64x2.convert_low_i32x4_s(integers));
     else writeScalar(c, 0, 64, lowOf(singlesOf(c, integers)));
-    if (mmx || format.bits === 32) enterMmx(c);
   };
 };
 
@@ -214,8 +214,9 @@ const toMmx = (format: Format, truncate: boolean): Semantics => {
     requireSse(c);
     requireMmx(c);
     const x = format.bits === 32 ? c.f.let(low64(readScalar(c, 1, 64))) : c.readVector(1);
-    writeMmx(c, 0, lowOf(integersOf(c, format, truncate, x)));
+    // An unmasked exception comes after the transition.
     enterMmx(c);
+    writeMmx(c, 0, lowOf(integersOf(c, format, truncate, x)));
   };
 };
 

@@ -1,5 +1,15 @@
 import { Field } from '../../state.ts';
-import { f32, f64, i32, i64, type I32, type I64, type Type, type V128 } from '../../wasm/expression.ts';
+import {
+  f32,
+  f64,
+  i32,
+  i64,
+  select,
+  type I32,
+  type I64,
+  type Type,
+  type V128,
+} from '../../wasm/expression.ts';
 import { bits128, f32x4, f64x2, i32x4, i64x2 } from '../../wasm/simd.ts';
 import { call } from '../../wasm/module.ts';
 import type { Emitter } from '../emitter.ts';
@@ -117,12 +127,15 @@ const reportFlags: LibraryRoutine = {
   signature: { parameters: ['i32'], result: 'i32' },
   build(f) {
     const s = f.parameter('i32', 0);
-    const flags = f.let(i32.load(s, FLAGS));
+    const all = f.let(i32.load(s, FLAGS));
     const mxcsr = f.let(i32.load(s, Field.MXCSR));
+    const unmasked = f.let(i32.xor(i32.and(i32.shr_u(mxcsr, 7), 0x3f), 0x3f));
+    // An exception that is found before computing stops it in all lanes: nothing is rounded then.
+    const early = Mxcsr.IE | Mxcsr.DE | Mxcsr.ZE;
+    const stopped = i32.and(i32.and(all, unmasked), early);
+    const flags = f.let(select(stopped, i32.and(all, early), all));
     f.store32(s, i32.or(mxcsr, flags), Field.MXCSR);
-    f.if(i32.eqz(i32.and(i32.and(flags, 0x3f), i32.xor(i32.shr_u(mxcsr, 7), -1))), () =>
-      f.return(i32.const(0)),
-    );
+    f.if(i32.eqz(i32.and(flags, unmasked)), () => f.return(i32.const(0)));
     f.if(i32.and(i32.load(s, Field.CR4), OSXMMEXCPT), () => f.return(i32.const(SIMD_EXCEPTION)));
     f.return(i32.const(INVALID_OPCODE));
   },

@@ -152,6 +152,7 @@ export const moves: SemanticsGroup = {
     stmxcsr: sse((c) => c.write(0, i64.extend_u(c.field32(Field.MXCSR)))),
     emms: (c) => {
       requireMmx(c);
+      c.setField32(Field.FPU_TOP, i32.const(0));
       c.setField32(Field.FPU_TAGS, i32.const(0));
     },
 

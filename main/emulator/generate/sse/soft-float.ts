@@ -33,6 +33,7 @@ export const Mxcsr = {
   PE: 32,
   DAZ: 0x40,
   MASKS: 0x1f80,
+  OVERFLOW_MASK: 0x400,
   UNDERFLOW_MASK: 0x800,
   ROUNDING_SHIFT: 13,
   FTZ: 0x8000,
@@ -192,11 +193,12 @@ export class SoftFloat {
     const { fraction, special } = format;
     const drop = 62 - fraction;
     const { sign, exponent, significand } = number;
+    const lowBits = (1n << BigInt(drop)) - 1n;
     const signBit = f.let(i64.shl(sign, format.bits - 1));
     const rounding = f.let(this.rounding());
     // Away from zero: down for negative numbers, up for positive ones.
     const away = f.let(i32.eq(i32.add(rounding, i32.wrap(sign)), Rounding.UP));
-    const directed = select(away, i64.const((1n << BigInt(drop)) - 1n), i64.const(0));
+    const directed = select(away, i64.const(lowBits), i64.const(0));
     const half = 1n << BigInt(drop - 1);
     const increment = f.let(select(rounding, directed, i64.const(half)));
 
@@ -205,11 +207,13 @@ export class SoftFloat {
       // Tininess is that of the result rounded as if the exponent had no bound (SDM vol. 1, 4.9.1.5).
       const carries = i64.lt_s(i64.add(significand, increment), 0);
       f.set(tiny, i32.or(i32.lt_s(exponent, 0), i32.eqz(carries)));
-      const flush = i32.and(
-        i32.eq(i32.and(this.mxcsr, Mxcsr.FTZ | Mxcsr.UNDERFLOW_MASK), Mxcsr.FTZ | Mxcsr.UNDERFLOW_MASK),
-        tiny,
-      );
-      f.if(flush, () => {
+      // Unmasked: the destination stays, and PE tells of the result before it gets too small an exponent.
+      f.if(i32.and(tiny, i32.eqz(i32.and(this.mxcsr, Mxcsr.UNDERFLOW_MASK))), () => {
+        this.raise(Mxcsr.UE);
+        this.raiseIf(i64.ne(i64.and(significand, lowBits), 0), Mxcsr.PE);
+        this.finish(signBit);
+      });
+      f.if(i32.and(tiny, i32.ne(i32.and(this.mxcsr, Mxcsr.FTZ), 0)), () => {
         this.raise(Mxcsr.UE | Mxcsr.PE);
         this.finish(signBit);
       });
@@ -217,10 +221,9 @@ export class SoftFloat {
       f.set(exponent, i32.const(1));
     });
 
-    const below = f.let(i64.and(significand, (1n << BigInt(drop)) - 1n));
+    const below = f.let(i64.and(significand, lowBits));
     const inexact = f.let(i64.ne(below, 0));
-    const unmasked = i32.eqz(i32.and(this.mxcsr, Mxcsr.UNDERFLOW_MASK));
-    this.raiseIf(i32.and(tiny, i32.or(inexact, unmasked)), Mxcsr.UE);
+    this.raiseIf(i32.and(tiny, inexact), Mxcsr.UE);
     this.raiseIf(inexact, Mxcsr.PE);
     const rounded = f.local('i64');
     f.set(rounded, i64.shr_u(i64.add(significand, increment), drop));
@@ -235,7 +238,9 @@ export class SoftFloat {
   }
 
   private overflow(format: Format, signBit: I64, away: I32, rounding: I32): void {
-    this.raise(Mxcsr.OE | Mxcsr.PE);
+    this.raise(Mxcsr.OE);
+    // Unmasked, only bits that were cut off count as inexact.
+    this.raiseIf(i32.and(this.mxcsr, Mxcsr.OVERFLOW_MASK), Mxcsr.PE);
     const toInfinity = i32.or(i32.eqz(rounding), away);
     const magnitude = select(toInfinity, i64.const(infinity(format)), i64.const(infinity(format) - 1n));
     this.finish(i64.or(magnitude, signBit));
