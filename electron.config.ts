@@ -58,6 +58,8 @@ export default defineConfig({
       target: 'es2023',
       // Files, never data: URLs: the content security policy allows fonts and images from the app only.
       assetsInlineLimit: 0,
+      // It comes from this computer, not over a network: one chunk of xterm.js and React is as good as several.
+      chunkSizeWarningLimit: 1000,
       minify: true,
       rolldownOptions: { input: { index: at('renderer/index.html') } },
     },
