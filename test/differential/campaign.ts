@@ -2,7 +2,7 @@
  * The long form of the differential test:
  *
  *   npm run campaign:differential -- 2000000 [--seed N] [--workers 2] [--only sse,x87] [--mnemonic REGEX]
- *                                            [--other emulated|native] [--case INDEX]
+ *                                            [--other emulated|handlers|native] [--case INDEX]
  *
  * Cases run in chunks, by worker processes; which chunks are done is kept in .cache/differential, so that a
  * campaign with the same seed and filter goes on where it was interrupted. `--case` runs one case and prints it.
@@ -17,12 +17,15 @@ import type { CaseRunner } from './case.ts';
 import { Generator } from './generate.ts';
 import { buildHarness, NativeRunner } from './native.ts';
 import { describeFailure } from './report.ts';
-import { differencesOf, runRange } from './run.ts';
+import { differencesOf, guarded, runRange } from './run.ts';
 import type { Failure } from './run.ts';
 import { groups } from './templates.ts';
 import type { Group } from './templates.ts';
 
 const CHUNK = 1000;
+const HANDLER_FEATURES = new Set(
+  'fpu pni sse sse2 mmx fxsr cx16 popcnt ssse3 sse4_1 sse4_2 lahf_lm clflush'.split(' '),
+);
 const cache = join(
   import.meta.dirname ?? new URL('.', import.meta.url).pathname,
   '../../.cache/differential',
@@ -52,9 +55,15 @@ function makeGenerator(): Generator {
 
 async function makeOther(): Promise<CaseRunner> {
   if (options.other === 'native') return new NativeRunner();
+  if (options.other === 'handlers') {
+    // The instructions' semantics alone: straight code, no paging.
+    const { HandlerRunner } = await import('../unit/emulator/handler-runner.ts');
+    const { sseGroups } = await import('../../main/emulator/generate/sse/index.ts');
+    return guarded(new HandlerRunner(sseGroups, HANDLER_FEATURES));
+  }
   const { emulatedBackend } = await import('../../main/emulator/backend.ts');
   const { EmulatedRunner } = await import('./emulated.ts');
-  return new EmulatedRunner(emulatedBackend);
+  return guarded(new EmulatedRunner(emulatedBackend));
 }
 
 interface ChunkReport {

@@ -3,7 +3,7 @@ import { emulatedBackend } from '../../main/emulator/backend.ts';
 import { EmulatedRunner } from './emulated.ts';
 import { Generator } from './generate.ts';
 import { buildHarness, NativeRunner } from './native.ts';
-import { runRange } from './run.ts';
+import { guarded, runRange } from './run.ts';
 import type { Failure } from './run.ts';
 
 // The emulator against the real CPU: the short form of `npm run campaign:differential`.
@@ -19,7 +19,7 @@ describe.runIf(reason === null)(title, () => {
     async () => {
       const generator = new Generator(seed);
       const native = new NativeRunner();
-      const emulated = new EmulatedRunner(emulatedBackend);
+      const emulated = guarded(new EmulatedRunner(emulatedBackend));
       const failures = new Map<string, Failure>();
       const until = Date.now() + seconds * 1000;
       let index = 0;

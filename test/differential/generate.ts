@@ -1,7 +1,7 @@
 import { Code } from 'iced-x86';
 import { Case, CODE, CODE_SIZE, MAX_CODE } from './case.ts';
 import { Random } from './random.ts';
-import { Allowed, inspect } from './inspect.ts';
+import { Allowed, inspect, inspectAll } from './inspect.ts';
 import type { Found } from './inspect.ts';
 import { allTemplates } from './templates.ts';
 import type { Group, Template } from './templates.ts';
@@ -105,7 +105,9 @@ class CaseMaker {
     for (let i = 0; i < 16; i++) made.setGpr(i, integer(random));
     this.pointers = [RSP, 6, 7, random.pick([3, 5]), 8 + random.below(8), 8 + random.below(8)];
     this.indices = [random.pick([0, 1, 2]), 8 + random.below(8)];
-    for (const index of this.indices) made.setGpr(index, BigInt(random.below(64)));
+    for (const index of this.indices) {
+      made.setGpr(index, BigInt(random.below(64) & random.pick([0xff, 0xf0])));
+    }
     for (const pointer of this.pointers) {
       const near = BigInt(address(random));
       // Above 4 GiB in part, for what an address size prefix cuts off.
@@ -167,6 +169,7 @@ class CaseMaker {
         // What is undefined must not be looked at, and what is only estimated must not be built upon.
         (found.flagsRead & undefinedFlags) === 0 &&
         (last || !found.approximate) &&
+        !this.shiftsTooFar(found, start) &&
         // A branch made of random bytes would go anywhere.
         (template !== undefined || !found.branch);
       if (fits) return { found, template };
@@ -175,9 +178,26 @@ class CaseMaker {
     return undefined;
   }
 
+  /** SHLD and SHRD of 16 bits by more than 16: the result is undefined, and differs between processors. */
+  private shiftsTooFar(found: Found, start: number): boolean {
+    switch (found.code) {
+      case Code.Shld_rm16_r16_imm8:
+      case Code.Shrd_rm16_r16_imm8:
+        return (this.code[start + found.length - 1] & 31) > 16;
+      case Code.Shld_rm16_r16_CL:
+      case Code.Shrd_rm16_r16_CL:
+        // What CL holds is known at the start only.
+        return start > 0 || Number(this.made.gpr(RCX) & 31n) > 16;
+      default:
+        return false;
+    }
+  }
+
   /** Puts the code at, or across, an edge now and then. RIP-relative operands shift with it; they may miss. */
   private place(): void {
     const { random, made } = this;
+    // How many bytes an undefined opcode takes is not known, nor whether the next page is looked at.
+    if (inspectAll(made.code).some((one) => one.code === Code.INVALID)) return;
     if (random.once(30)) made.rip = CODE + 0x1000 - 1 - random.below(Math.max(1, this.size));
     if (random.once(60)) {
       made.rip = CODE + CODE_SIZE - this.size;
@@ -265,7 +285,7 @@ class CaseMaker {
     if (mode === 0 && (base & 7) === 5) mode = 1;
     this.byte((mode << 6) | (reg << 3) | (sib ? 4 : base & 7));
     if (sib) this.byte((random.below(4) << 6) | ((index < 0 ? 4 : index & 7) << 3) | (base & 7));
-    const aligned = random.once(3) ? random.u32() : (random.u32() & ~15) >>> 0;
+    const aligned = random.once(5) ? random.u32() : (random.u32() & ~15) >>> 0;
     if (mode === 1) this.byte(aligned & 0xff);
     if (mode === 2) this.dword((aligned & 0x3ff) - 0x200);
   }

@@ -1,4 +1,13 @@
-import { Code, CodeExt, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic } from 'iced-x86';
+import {
+  Code,
+  CodeExt,
+  Decoder,
+  DecoderOptions,
+  FlowControl,
+  Instruction,
+  Mnemonic,
+  RflagsBits,
+} from 'iced-x86';
 import { APPROXIMATE } from './templates.ts';
 import type { Template } from './templates.ts';
 
@@ -14,7 +23,13 @@ export interface Found {
   flagsUndefined: number;
   approximate: boolean;
   branch: boolean;
+  /** FS or GS is the segment of its memory operand. */
+  baseAdded: boolean;
 }
+
+const COUNTED = new Set('rol ror rcl rcr shl sal shr sar shld shrd'.split(' '));
+
+const BY_ONE = /_1$/;
 
 const instruction = new Instruction();
 const names = new Map<Code, string>();
@@ -37,19 +52,31 @@ export function inspect(bytes: Uint8Array): Found {
   decoder.free();
   const { code, length } = instruction;
   if (code === Code.INVALID) {
-    const none = { flagsRead: 0, flagsWritten: 0, flagsUndefined: 0, approximate: false, branch: false };
+    const none = {
+      flagsRead: 0,
+      flagsWritten: 0,
+      flagsUndefined: 0,
+      approximate: false,
+      branch: false,
+      baseAdded: false,
+    };
     return { code, length: length || bytes.length, mnemonic: 'invalid', ...none };
   }
   const mnemonic = mnemonicOf(code);
+  // A count of zero changes no flag: these may leave the flags of the instruction before.
+  const maybe = COUNTED.has(mnemonic) || instruction.hasRepPrefix || instruction.hasRepnePrefix;
+  // iced takes OF for unchanged when a rotation through carry comes around to where it was.
+  const around = (mnemonic === 'rcl' || mnemonic === 'rcr') && !BY_ONE.test(Code[code]) ? RflagsBits.OF : 0;
   return {
     code,
     length,
     mnemonic,
     flagsRead: instruction.rflagsRead,
-    flagsWritten: instruction.rflagsModified & ~instruction.rflagsUndefined,
-    flagsUndefined: instruction.rflagsUndefined,
+    flagsWritten: maybe ? 0 : instruction.rflagsModified & ~instruction.rflagsUndefined,
+    flagsUndefined: instruction.rflagsUndefined | around,
     approximate: APPROXIMATE.has(mnemonic),
     branch: instruction.flowControl !== FlowControl.Next,
+    baseAdded: instruction.segmentPrefix === Register.FS || instruction.segmentPrefix === Register.GS,
   };
 }
 

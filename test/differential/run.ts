@@ -16,6 +16,30 @@ export interface Failure {
 /** Differing cases that are minimised per call: the rest are only counted. */
 const MAX_MINIMISED = 20;
 
+/** A runner whose exceptions are findings: the case that throws counts as one that it died on. */
+export function guarded(runner: CaseRunner): CaseRunner {
+  const told = new Set<string>();
+  const one = async (made: Case): Promise<Awaited<ReturnType<CaseRunner['run']>>[number]> => {
+    try {
+      return (await runner.run([made]))[0];
+    } catch (error) {
+      const text = String((error as Error).stack);
+      if (!told.has(text)) console.error(`${runner.name}: ${text}`);
+      told.add(text);
+      return undefined;
+    }
+  };
+  return {
+    name: runner.name,
+    close: () => runner.close(),
+    run: async (cases) => {
+      const results = [];
+      for (const made of cases) results.push(await one(made));
+      return results;
+    },
+  };
+}
+
 /** Runs cases [from, to) of a generator on both sides; what differs is collected in `failures`. */
 export async function runRange(
   generator: Generator,

@@ -130,6 +130,10 @@ function makeTemplate(code: Code): Template | undefined {
     features.every((feature) => FEATURES.has(feature)) &&
     !EXCLUDED.has(mnemonic) &&
     !kinds.some((kind) => kind.startsWith('farbr') || kind.startsWith('br16') || kind.startsWith('brdisp')) &&
+    // 0F 0D is PREFETCH on AMD's processors, which have it with memory alone, and NOP on Intel's.
+    !Code[code].endsWith('_0F0D') &&
+    // MOVSXD to 16 bits reads four bytes on AMD's processors, and two on Intel's.
+    code !== Code.Movsxd_r16_rm16 &&
     !Code[code].startsWith('Jmp_m16') &&
     !Code[code].startsWith('Call_m16') &&
     // A 16-bit near branch is cut to 16 bits by AMD's processors and not by Intel's.

@@ -197,7 +197,7 @@ export function address(random: Random): number {
     const edge = random.pick([0, 0x1000, WINDOW_WRITABLE, WINDOW_SIZE]);
     return WINDOW + edge + random.below(48) - 32;
   }
-  const align = random.pick([1, 1, 4, 8, 16, 16, 16, 64]);
+  const align = random.pick([1, 4, 8, 16, 16, 16, 16, 64]);
   return WINDOW + 0x400 + Math.floor(random.below(0x1800) / align) * align;
 }
 
