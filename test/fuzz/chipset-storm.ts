@@ -136,8 +136,9 @@ export function storm(accesses: number, seed: number): StormOutcome {
       );
     } else {
       const read = lapic.readMsr(index);
-      if (read !== null)
+      if (read !== null) {
         [read.low, read.high].forEach((half) => check(`MSR 0x${index.toString(16)}`, half, 4));
+      }
     }
   };
 
@@ -145,8 +146,9 @@ export function storm(accesses: number, seed: number): StormOutcome {
     bench.clock.time += below(4) === 0 ? below(2e9) : below(1e6);
     for (const one of timed) {
       if (one.nextDeadline() <= bench.clock.time) one.tick(bench.clock.time);
-      if (!(one.nextDeadline() > bench.clock.time))
+      if (!(one.nextDeadline() > bench.clock.time)) {
         throw new Error(`deadline ${one.nextDeadline()} is not to come`);
+      }
     }
   };
 
@@ -174,13 +176,43 @@ export function storm(accesses: number, seed: number): StormOutcome {
       const text = JSON.stringify(saved);
       device.reset();
       device.load(JSON.parse(text));
-      if (JSON.stringify(device.save()) !== text)
+      if (JSON.stringify(device.save()) !== text) {
         throw new Error(`${device.name}: loads something else than it saved`);
+      }
     }
     bench.mmio.changed();
   };
 
-  const acts = [port, port, port, memory, memory, modelSpecific, time, processor, people];
+  /** What a well-behaved guest does, so that the storm also meets working controllers. */
+  const guest = (): void => {
+    const vcpu = below(VCPUS);
+    const vector = 0x20 + below(0xe0);
+    switch (below(5)) {
+      case 0:
+        bench.store(PAGES[0] + 0xf0, 0x1ff, 4, vcpu);
+        bench.store(PAGES[0] + 0x80, 0, 4, vcpu);
+        break;
+      case 1:
+        bench.store(PAGES[0] + 0xb0, 0, 4, vcpu);
+        interrupts.apics.get(vcpu).writeMsr(0x80b, 0, 0);
+        break;
+      case 2:
+        bench.store(PAGES[1], 0x10 + 2 * below(24));
+        bench.store(PAGES[1] + 0x10, vector | (below(2) << 15));
+        break;
+      case 3:
+        interrupts.pci(below(8)).set(below(2) === 0);
+        interrupts.msi.send(PAGES[0] + (vcpu << 12), vector);
+        break;
+      case 4:
+        for (const base of [0x20, 0xa0]) {
+          for (const [at, value] of [[0, 0x11], [1, vector], [1, 4], [1, 1], [1, 0], [0, 0x20]]) bench.out(base + at, value); // prettier-ignore
+        }
+        break;
+    }
+  };
+
+  const acts = [guest, port, port, port, memory, memory, modelSpecific, time, processor, people];
   for (let step = 0; step < accesses; step++) {
     const act = below(20_000) === 0 ? snapshot : acts[below(acts.length)];
     try {
