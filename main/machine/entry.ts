@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 
 /**
  * Where things are, from the sources (vitest, tsx) as well as from the bundle: a module of ours lies somewhere
  * below a folder called `main`, which is main/ of the repository or out/main/ of the build.
  */
 
-/** A module that runs in a process or a thread of its own. */
+/** A module that runs in a process of its own. */
 export interface Entry {
   path: string;
   execArgv: string[];
@@ -24,13 +25,38 @@ function mainFolder(): string {
   return folder;
 }
 
-/** The VM's process, or a vCPU's thread. */
-export function findEntry(name: 'process' | 'vcpu'): Entry {
+/** The module of that name: as built, or else its source. */
+function locate(name: 'process' | 'vcpu'): string {
   const main = mainFolder();
   const built = join(main, `${name}.js`);
-  if (existsSync(built)) return { path: built, execArgv: [] };
-  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  return { path: join(main, 'machine', `${name}.ts`), execArgv: ['--import', loader] };
+  return existsSync(built) ? built : join(main, 'machine', `${name}.ts`);
+}
+
+/** The URL of a file of tsx, which runs the sources of a clone that was not built. */
+function tsx(file: string): string {
+  const home = dirname(createRequire(import.meta.url).resolve('tsx/package.json'));
+  return pathToFileURL(join(home, 'dist', file)).href;
+}
+
+/** The VM's process. */
+export function findProcess(): Entry {
+  const path = locate('process');
+  return { path, execArgv: path.endsWith('.ts') ? ['--import', tsx('loader.mjs')] : [] };
+}
+
+/** Starts a vCPU's thread. */
+export function startVcpuThread(workerData: unknown): Worker {
+  return startThread(locate('vcpu'), workerData);
+}
+
+/** Starts a module in a thread. A source registers tsx there first: threads of Node 20 don't take it over. */
+export function startThread(path: string, workerData: unknown): Worker {
+  if (!path.endsWith('.ts')) return new Worker(path, { workerData });
+  const [api, module] = [tsx('esm/api/index.mjs'), pathToFileURL(path).href].map((url) =>
+    JSON.stringify(url),
+  );
+  const code = `import(${api}).then(({ register }) => { register(); return import(${module}); })`;
+  return new Worker(code, { eval: true, workerData });
 }
 
 /** The folder with package.json: assets/ and out/ are in it. */

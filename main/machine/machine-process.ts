@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process';
-import { findEntry } from './entry.ts';
+import { findProcess } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import type {
   FromMachine,
@@ -184,7 +184,7 @@ export class MachineProcess {
   }
 
   private open(end: (status: MachineStatus) => void): void {
-    const { path, execArgv } = findEntry('process');
+    const { path, execArgv } = findProcess();
     const child = this.launch(path, execArgv);
     const run: Run = { child, calls: new Map(), ending: false, end };
     this.run = run;

@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
 import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
 import { backends } from './backends.ts';
@@ -7,7 +7,7 @@ import { boot } from './boot/boot.ts';
 import { resetState } from './boot/cpu-state.ts';
 import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { RawDisk } from './disk.ts';
-import { findEntry } from './entry.ts';
+import { startVcpuThread } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import { namedCounters } from './exit-ring.ts';
 import { backendMemory, createMemory, GuestRam } from './memory.ts';
@@ -227,9 +227,8 @@ export class Machine {
   }
 
   private startThread(id: number): VcpuThread {
-    const { path, execArgv } = findEntry('vcpu');
     const workerData: VcpuStart = { ...this.startVcpu, vcpu: id };
-    const worker = new Worker(path, { execArgv, workerData });
+    const worker = startVcpuThread(workerData);
     const mailbox = new Mailbox(this.control, id);
     const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false };
     worker.on('message', (message: FromVcpu) => this.hear(thread, message));

@@ -129,8 +129,9 @@ function play(one: Case) {
   const nvmm = new FakeNvmm(new Uint8Array(0x2000));
   nvmm.gpaMap(nvmm.machine, 0, 0, 0x2000, Prot.READ | Prot.WRITE | Prot.EXEC);
   const { state, exit } = nvmm.vcpu;
-  for (let seg = 0; seg < 6; seg++)
+  for (let seg = 0; seg < 6; seg++) {
     state.setSegment(seg, 0, 0x93, 0xffff_ffff, seg === Seg.GS ? 0x1000n : 0n);
+  }
   state.setMsr(Msr.EFER, one.long ? 0x500n : 0n);
   state.rip = 0x100n;
   state.rflags = one.backwards ? 0x402n : 2n;
