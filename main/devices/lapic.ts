@@ -1,25 +1,39 @@
 /**
  * Local APIC: Intel SDM vol. 3, chapter 11 (xAPIC 11.4, x2APIC 11.12), with TSC-deadline timer and directed EOI.
  *
- * One object for each vCPU. Registers have one number whichever way they are reached: an offset in the page at
- * IA32_APIC_BASE divided by 16, or an MSR minus 800h. What the CPU must do comes out of take...() and
- * acknowledge(); `VcpuSignal` says when it is worth asking. The timer's crystal ticks once a nanosecond.
+ * One object for each vCPU. What the processor must do comes out of take...() and acknowledge(); `VcpuSignal`
+ * says when it is worth asking.
  */
 import { DeliveryMode } from './apic-bus.ts';
 import type { Halves } from './bus.ts';
 import type { Clock, Device, Timed } from './device.ts';
-import type { Layout, RegisterArena, Registers, SavedRegisters } from './registers.ts';
-import { NEVER } from './ticks.ts';
+import {
+  BASE,
+  ERROR,
+  ICR_WRITABLE,
+  LEVEL,
+  LVT,
+  LVT_COUNT,
+  LVT_MASKED,
+  LVT_WRITABLE,
+  MSR,
+  REG,
+  REMOTE_IRR,
+  SVR,
+  VERSION,
+  isReadable,
+  isValid,
+  lapicLayout,
+  type LapicRegisters,
+} from './lapic-registers.ts';
+import { LapicTimer, type TscTime } from './lapic-timer.ts';
+import type { RegisterArena, SavedRegisters } from './registers.ts';
+
+export type { TscTime } from './lapic-timer.ts';
 
 /** Tells a vCPU's thread that its local APIC may have something new. Any thread calls it; it may be for nothing. */
 export interface VcpuSignal {
   notify(vcpu: number): void;
-}
-
-/** When a vCPU's time stamp counter reaches a value. */
-export interface TscTime {
-  /** Nanoseconds on the machine's clock; a time that is over when the counter is past the value. */
-  nsAt(vcpu: number, low: number, high: number): number;
 }
 
 /** Where a local APIC sends: the other ones, and the I/O APIC's EOI. */
@@ -39,89 +53,6 @@ export interface ApicNetwork {
   moved(): void;
 }
 
-const LVT_COUNT = 6;
-const LVT = { TIMER: 0, THERMAL: 1, PERFORMANCE: 2, LINT0: 3, LINT1: 4, ERROR: 5 } as const;
-const LVT_MASKED = 0x10000;
-
-/** vCPU 0 is the bootstrap processor: its LINT0 is left as firmware does, open for the 8259s (virtual wire). */
-function layout(id: number) {
-  const lint0 = id === 0 ? DeliveryMode.EXTINT << 8 : LVT_MASKED;
-  const lint1 = id === 0 ? DeliveryMode.NMI << 8 : LVT_MASKED;
-  const masked = LVT_MASKED;
-  return {
-    baseLow: { type: 'u32', reset: id === 0 ? 0xfee00900 : 0xfee00800, about: 'IA32_APIC_BASE, bits 0-31' },
-    baseHigh: { type: 'u32', about: 'IA32_APIC_BASE, bits 32-63' },
-    tpr: { type: 'u8', about: '080h task priority' },
-    ldr: { type: 'u8', about: '0D0h logical id (xAPIC), bits 24-31' },
-    dfr: { type: 'u32', reset: 0xffffffff, about: '0E0h destination format: Fh flat, 0h cluster' },
-    svr: { type: 'u32', reset: 0xff, about: '0F0h spurious vector; bit 8 enabled, bit 12 no EOI broadcast' },
-    isr: { type: 'u32', count: 8, about: '100h-170h in service' },
-    tmr: { type: 'u32', count: 8, about: '180h-1F0h level-triggered' },
-    irr: { type: 'u32', count: 8, about: '200h-270h requested' },
-    esr: { type: 'u32', about: '280h errors, as latched by the last write' },
-    errors: { type: 'u32', about: 'errors since then' },
-    icrLow: { type: 'u32', about: '300h interrupt command' },
-    icrHigh: { type: 'u32', about: '310h its destination' },
-    lvt: {
-      type: 'u32',
-      count: LVT_COUNT,
-      reset: [masked, masked, masked, lint0, lint1, masked],
-      about: '320h-370h local vectors: timer, thermal, performance, LINT0, LINT1, error',
-    },
-    initialCount: { type: 'u32', about: '380h timer: count that it starts from' },
-    divide: { type: 'u32', about: '3E0h timer: divider' },
-    timerStart: { type: 'f64', about: 'when the initial count was written, in ns' },
-    deadline: { type: 'f64', reset: NEVER, about: 'when the timer ends next, in ns' },
-    tscLow: { type: 'u32', about: 'IA32_TSC_DEADLINE, bits 0-31' },
-    tscHigh: { type: 'u32', about: 'IA32_TSC_DEADLINE, bits 32-63' },
-    lint: { type: 'u8', count: 2, about: 'levels of LINT0 and LINT1' },
-    extInt: { type: 'u8', about: 'an ExtINT message waits for the 8259s to be asked' },
-    nmi: { type: 'u8', about: 'an NMI waits' },
-    init: { type: 'u8', about: 'an INIT waits' },
-    sipi: { type: 'i32', reset: -1, about: 'vector of a start-up message that waits; -1: none' },
-    waiting: { type: 'u8', reset: id === 0 ? 0 : 1, about: 'the processor waits for a start-up message' },
-  } as const satisfies Layout;
-}
-
-const MSR = { BASE: 0x1b, TSC_DEADLINE: 0x6e0, X2APIC: 0x800 } as const;
-const BASE = { BSP: 0x100, X2APIC: 0x400, ENABLED: 0x800, RESERVED: 0x2ff } as const;
-const REG = {
-  ID: 0x02,
-  VERSION: 0x03,
-  TPR: 0x08,
-  APR: 0x09,
-  PPR: 0x0a,
-  EOI: 0x0b,
-  RRD: 0x0c,
-  LDR: 0x0d,
-  DFR: 0x0e,
-  SVR: 0x0f,
-  ISR: 0x10,
-  TMR: 0x18,
-  IRR: 0x20,
-  ESR: 0x28,
-  ICR_LOW: 0x30,
-  ICR_HIGH: 0x31,
-  LVT: 0x32,
-  INITIAL_COUNT: 0x38,
-  CURRENT_COUNT: 0x39,
-  DIVIDE: 0x3e,
-  SELF_IPI: 0x3f,
-} as const;
-/** Version 14h, six local vectors, EOI broadcasts can be suppressed. */
-const VERSION = (1 << 24) | ((LVT_COUNT - 1) << 16) | 0x14;
-const SVR = { ENABLED: 0x100, NO_BROADCAST: 0x1000, WRITABLE: 0x13ff } as const;
-const ERROR = { SEND_VECTOR: 0x20, RECEIVE_VECTOR: 0x40, REGISTER: 0x80 } as const;
-const REMOTE_IRR = 1 << 14;
-const LEVEL = 1 << 15;
-const LVT_WRITABLE = [0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff] as const;
-/** Delivery status and remote IRR, which may be written with anything. */
-const LVT_READ_ONLY = 0x5000;
-const ICR_WRITABLE = 0xccfff;
-const TIMER_MODE = { ONE_SHOT: 0, PERIODIC: 1, TSC_DEADLINE: 2 } as const;
-/** A periodic timer's interrupts are at least this far apart, in ns: a shorter period would leave a guest no time. */
-const SHORTEST_PERIOD = 10_000;
-
 /** True for the MSRs that readMsr and writeMsr answer. */
 export function isApicMsr(index: number): boolean {
   return (
@@ -140,9 +71,9 @@ function highest(bits: Uint32Array): number {
 export class Lapic implements Device, Timed {
   readonly name: string;
   readonly id: number;
-  private readonly regs: Registers<ReturnType<typeof layout>>;
+  private readonly regs: LapicRegisters;
   private readonly clock: Clock;
-  private readonly tsc: TscTime;
+  private readonly timer: LapicTimer;
   private readonly signal: VcpuSignal;
   private readonly network: ApicNetwork;
   private readonly msr: Halves = { low: 0, high: 0 };
@@ -157,9 +88,9 @@ export class Lapic implements Device, Timed {
   ) {
     this.name = `lapic${id}`;
     this.id = id;
-    this.regs = arena.allocate(layout(id));
+    this.regs = arena.allocate(lapicLayout(id));
     this.clock = clock;
-    this.tsc = tsc;
+    this.timer = new LapicTimer(this.regs, id, tsc, () => this.requestLvt(LVT.TIMER));
     this.signal = signal;
     this.network = network;
   }
@@ -343,21 +274,11 @@ export class Lapic implements Device, Timed {
   // Time.
 
   nextDeadline(): number {
-    const { deadline } = this.regs;
-    // A masked timer ends unseen: whoever looks settles it.
-    return deadline === NEVER || (this.regs.lvt[LVT.TIMER] & LVT_MASKED) !== 0 ? Infinity : deadline;
+    return this.timer.nextDeadline();
   }
 
   tick(now: number): void {
-    const { regs } = this;
-    if (now < regs.deadline) return;
-    if (this.timerMode() === TIMER_MODE.PERIODIC) this.armPeriodic(now);
-    else regs.deadline = NEVER;
-    if (this.timerMode() === TIMER_MODE.TSC_DEADLINE) {
-      regs.tscLow = 0;
-      regs.tscHigh = 0;
-    }
-    this.requestLvt(LVT.TIMER);
+    this.timer.tick(now);
   }
 
   // Registers.
@@ -369,7 +290,7 @@ export class Lapic implements Device, Timed {
     let value = 0;
     if (index === REG.ICR_HIGH) value = this.regs.icrHigh;
     else if (index === REG.DFR) value = this.regs.dfr;
-    else if (this.isReadable(index)) value = this.readRegister(index);
+    else if (isReadable(index)) value = this.readRegister(index);
     else if (index !== REG.EOI && index !== REG.APR && index !== REG.RRD) this.fail(ERROR.REGISTER);
     return value >>> (8 * (offset & 3));
   }
@@ -396,7 +317,7 @@ export class Lapic implements Device, Timed {
         this.fail(ERROR.REGISTER);
         break;
       default:
-        if (!this.writeRegister(index, value) && !this.isReadable(index)) this.fail(ERROR.REGISTER);
+        if (!this.writeRegister(index, value) && !isReadable(index)) this.fail(ERROR.REGISTER);
     }
   }
 
@@ -416,7 +337,7 @@ export class Lapic implements Device, Timed {
       return msr;
     }
     const register = index - MSR.X2APIC;
-    if (!this.enabled || !this.x2apic || !this.isReadable(register)) return null;
+    if (!this.enabled || !this.x2apic || !isReadable(register)) return null;
     msr.low = this.readRegister(register) >>> 0;
     if (register === REG.ICR_LOW) msr.high = regs.icrHigh;
     return msr;
@@ -426,7 +347,7 @@ export class Lapic implements Device, Timed {
   writeMsr(index: number, low: number, high: number): boolean {
     if (index === MSR.BASE) return this.writeBase(low, high);
     if (index === MSR.TSC_DEADLINE) {
-      this.writeTscDeadline(low, high);
+      if (this.enabled) this.timer.setTscDeadline(low, high, this.clock.now());
       return true;
     }
     const register = index - MSR.X2APIC;
@@ -437,7 +358,7 @@ export class Lapic implements Device, Timed {
       this.sendIpi(low, high >>> 0, true);
       return true;
     }
-    if (high !== 0 || !this.isValid(register, low)) return false;
+    if (high !== 0 || !isValid(register, low)) return false;
     if (register === REG.SELF_IPI) {
       this.network.ipi(this.id, 1, 0, true, false, DeliveryMode.FIXED, low & 0xff);
       return true;
@@ -460,25 +381,6 @@ export class Lapic implements Device, Timed {
   load(saved: SavedRegisters): void {
     this.regs.loadAll(saved);
     this.network.moved();
-  }
-
-  /** Registers that can be read in both modes. */
-  private isReadable(index: number): boolean {
-    if (index >= REG.ISR && index < REG.ESR) return true;
-    if (index >= REG.LVT && index <= REG.CURRENT_COUNT) return true;
-    switch (index) {
-      case REG.ID:
-      case REG.VERSION:
-      case REG.TPR:
-      case REG.PPR:
-      case REG.LDR:
-      case REG.SVR:
-      case REG.ESR:
-      case REG.ICR_LOW:
-      case REG.DIVIDE:
-        return true;
-    }
-    return false;
   }
 
   private readRegister(index: number): number {
@@ -507,7 +409,7 @@ export class Lapic implements Device, Timed {
       case REG.INITIAL_COUNT:
         return regs.initialCount;
       case REG.CURRENT_COUNT:
-        return this.currentCount();
+        return this.timer.currentCount(this.clock.now());
       case REG.DIVIDE:
         return regs.divide;
     }
@@ -540,35 +442,11 @@ export class Lapic implements Device, Timed {
         regs.errors = 0;
         return true;
       case REG.INITIAL_COUNT:
-        if (this.timerMode() === TIMER_MODE.TSC_DEADLINE) return true;
-        regs.initialCount = value;
-        this.startTimer(this.clock.now());
+        this.timer.start(value, this.clock.now());
         return true;
       case REG.DIVIDE:
-        this.writeDivide(value & 0x0b);
+        this.timer.setDivide(value & 0x0b, this.clock.now());
         return true;
-    }
-    return false;
-  }
-
-  /** x2APIC: whether a register can be written and none of its reserved bits is set. */
-  private isValid(index: number, value: number): boolean {
-    if (index >= REG.LVT && index < REG.LVT + LVT_COUNT) {
-      return (value & ~(LVT_WRITABLE[index - REG.LVT] | LVT_READ_ONLY)) === 0;
-    }
-    switch (index) {
-      case REG.TPR:
-      case REG.SELF_IPI:
-        return (value & ~0xff) === 0;
-      case REG.EOI:
-      case REG.ESR:
-        return value === 0;
-      case REG.SVR:
-        return (value & ~SVR.WRITABLE) === 0;
-      case REG.INITIAL_COUNT:
-        return true;
-      case REG.DIVIDE:
-        return (value & ~0x0b) === 0;
     }
     return false;
   }
@@ -671,12 +549,10 @@ export class Lapic implements Device, Timed {
 
   private writeLvt(entry: number, value: number): void {
     const { regs } = this;
-    const now = this.clock.now();
-    if (entry === LVT.TIMER) this.tick(now);
-    const mode = this.timerMode();
     const forced = (regs.svr & SVR.ENABLED) === 0 ? LVT_MASKED : 0;
-    regs.lvt[entry] = (value & LVT_WRITABLE[entry]) | (regs.lvt[entry] & REMOTE_IRR) | forced;
-    if (entry === LVT.TIMER && this.timerMode() !== mode) this.changeTimerMode(mode, now);
+    const kept = (value & LVT_WRITABLE[entry]) | (regs.lvt[entry] & REMOTE_IRR) | forced;
+    if (entry === LVT.TIMER) this.timer.setVector(kept, this.clock.now());
+    else regs.lvt[entry] = kept;
     if (entry === LVT.LINT0) this.serveLint(0, false);
     if (entry === LVT.LINT1) this.serveLint(1, false);
   }
@@ -705,84 +581,5 @@ export class Lapic implements Device, Timed {
     } else if (mode >= 0 && rising) {
       this.receive(mode, value & 0xff, false);
     }
-  }
-
-  // The timer.
-
-  private timerMode(): number {
-    return (this.regs.lvt[LVT.TIMER] >> 17) & 3;
-  }
-
-  /** Nanoseconds for each count. */
-  private step(): number {
-    const { divide } = this.regs;
-    const code = (divide & 3) | ((divide & 8) >> 1);
-    return code === 7 ? 1 : 2 << code;
-  }
-
-  private startTimer(now: number): void {
-    const { regs } = this;
-    regs.timerStart = now;
-    if (regs.initialCount === 0) regs.deadline = NEVER;
-    else regs.deadline = now + regs.initialCount * this.step();
-  }
-
-  /** The first end of a period after `now`; of short periods, one that is far enough away. */
-  private armPeriodic(now: number): void {
-    const { regs } = this;
-    const period = regs.initialCount * this.step();
-    const from = period < SHORTEST_PERIOD ? now + SHORTEST_PERIOD : now;
-    if (period === 0) regs.deadline = NEVER;
-    else regs.deadline = regs.timerStart + (Math.floor((from - regs.timerStart) / period) + 1) * period;
-  }
-
-  private currentCount(): number {
-    const { regs } = this;
-    const now = this.clock.now();
-    const mode = this.timerMode();
-    if (mode === TIMER_MODE.TSC_DEADLINE || regs.initialCount === 0) return 0;
-    const passed = Math.floor(Math.max(0, now - regs.timerStart) / this.step());
-    if (mode === TIMER_MODE.PERIODIC) return regs.initialCount - (passed % regs.initialCount);
-    return Math.max(0, regs.initialCount - passed);
-  }
-
-  /** A running count goes on with the new divider. */
-  private writeDivide(value: number): void {
-    const { regs } = this;
-    const now = this.clock.now();
-    this.tick(now);
-    const counted = (now - regs.timerStart) / this.step();
-    regs.divide = value;
-    if (regs.deadline === NEVER || this.timerMode() === TIMER_MODE.TSC_DEADLINE) return;
-    regs.timerStart = now - counted * this.step();
-    const periods = Math.floor(counted / regs.initialCount) + 1;
-    regs.deadline = regs.timerStart + periods * regs.initialCount * this.step();
-  }
-
-  /** Between one-shot and periodic a running count goes on; to and from TSC-deadline the timer is disarmed. */
-  private changeTimerMode(from: number, now: number): void {
-    const { regs } = this;
-    const to = this.timerMode();
-    if (from === TIMER_MODE.TSC_DEADLINE || to === TIMER_MODE.TSC_DEADLINE) {
-      regs.initialCount = 0;
-      regs.tscLow = 0;
-      regs.tscHigh = 0;
-      regs.deadline = NEVER;
-    } else if (to === TIMER_MODE.PERIODIC) {
-      this.armPeriodic(now);
-    }
-  }
-
-  private writeTscDeadline(low: number, high: number): void {
-    const { regs } = this;
-    if (this.timerMode() !== TIMER_MODE.TSC_DEADLINE || !this.enabled) return;
-    regs.tscLow = low;
-    regs.tscHigh = high;
-    if (low === 0 && high === 0) {
-      regs.deadline = NEVER;
-      return;
-    }
-    regs.deadline = this.tsc.nsAt(this.id, low, high);
-    this.tick(this.clock.now());
   }
 }
