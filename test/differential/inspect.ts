@@ -6,6 +6,7 @@ import {
   FlowControl,
   Instruction,
   Mnemonic,
+  Register,
   RflagsBits,
 } from 'iced-x86';
 import { APPROXIMATE } from './templates.ts';
