@@ -29,7 +29,7 @@ export class LibraryLock {
       // Twice: once more after a lock of a dead process has been put aside.
       for (let attempt = 0; attempt < 2 && !this.#held; attempt++) {
         try {
-          linkSync(own, this.#path);
+          place(own, this.#path);
           this.#held = true;
         } catch (error) {
           if (hostCode(error) !== 'EEXIST') throw error;
@@ -64,8 +64,19 @@ export class LibraryLock {
     }
     const aside = `${this.#path}.stale.${process.pid}`;
     renameSync(this.#path, aside);
-    if (read(aside) !== text) linkSync(aside, this.#path);
+    if (read(aside) !== text) place(aside, this.#path);
     rmSync(aside, { force: true });
+  }
+}
+
+/** Gives a complete file a second name that must not exist yet. */
+function place(from: string, to: string): void {
+  try {
+    linkSync(from, to);
+  } catch (error) {
+    // Haiku's file system and FAT have no links: then a reader may, for an instant, see a lock that is empty.
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(hostCode(error) ?? '')) throw error;
+    writeFileSync(to, readFileSync(from), { flag: 'wx', mode: 0o600 });
   }
 }
 
