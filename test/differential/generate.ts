@@ -165,7 +165,7 @@ class CaseMaker {
       const fits =
         this.size <= MAX_CODE &&
         found.length === this.size - start &&
-        (this.allowed.has(found.code) || (found.code === Code.INVALID && random.once(40))) &&
+        (this.allowed.has(found.code) || this.mayBeInvalid(found, start)) &&
         // What is undefined must not be looked at, and what is only estimated must not be built upon.
         (found.flagsRead & undefinedFlags) === 0 &&
         (last || !found.approximate) &&
@@ -176,6 +176,14 @@ class CaseMaker {
     }
     this.size = start;
     return undefined;
+  }
+
+  /** An undefined opcode, now and then; but not LOCK MOV CR0, which is MOV CR8 on AMD's processors. */
+  private mayBeInvalid(found: Found, start: number): boolean {
+    if (found.code !== Code.INVALID || !this.random.once(40)) return false;
+    const bytes = this.code.subarray(start, this.size);
+    const escape = bytes.indexOf(0x0f);
+    return !(bytes.includes(0xf0) && (bytes[escape + 1] & 0xfc) === 0x20);
   }
 
   /** SHLD and SHRD of 16 bits by more than 16: the result is undefined, and differs between processors. */
