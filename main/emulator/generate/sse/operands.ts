@@ -111,6 +111,10 @@ export function xmm0(c: Emitter): V128 {
   return c.f.let(v128.load(c.s, Field.XMM));
 }
 
+export function writeXmm0(c: Emitter, value: V128): void {
+  c.f.storeV128(c.s, value, Field.XMM);
+}
+
 /** The bytes' own numbers, 0-15. */
 export const IOTA: V128 = bytes((i) => i);
 
