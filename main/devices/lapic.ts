@@ -426,6 +426,7 @@ export class Lapic implements Device, Timed {
     switch (index) {
       case REG.TPR:
         regs.tpr = value & 0xff;
+        if (this.hasInterrupt()) this.signal.notify(this.id);
         return true;
       case REG.EOI:
         this.endOfInterrupt();

@@ -170,6 +170,21 @@ export function storm(accesses: number, seed: number): StormOutcome {
     if (below(16) === 0) pm.pressPowerButton();
   };
 
+  /** A snapshot that somebody has spoilt: a device may then do anything but throw or never end. */
+  const spoilt = (): void => {
+    const device = devices[below(devices.length)];
+    const saved = device.save();
+    const names = Object.keys(saved);
+    const name = names[below(names.length)];
+    const field = saved[name];
+    const wrong = [value(), -1, 2 ** 53, 1e300, below(100)][below(5)];
+    device.load({ ...saved, [name]: Array.isArray(field) ? field.map(() => wrong) : wrong });
+    for (let i = 0; i < 100; i++) [port, memory, processor, people][below(4)]();
+    for (const one of devices) one.reset();
+    device.load(saved);
+    bench.mmio.changed();
+  };
+
   const snapshot = (): void => {
     for (const device of devices) {
       const saved = device.save();
@@ -214,7 +229,8 @@ export function storm(accesses: number, seed: number): StormOutcome {
 
   const acts = [guest, port, port, port, memory, memory, modelSpecific, time, processor, people];
   for (let step = 0; step < accesses; step++) {
-    const act = below(20_000) === 0 ? snapshot : acts[below(acts.length)];
+    const rare = below(20_000);
+    const act = rare < 10 ? [snapshot, spoilt][rare & 1] : acts[below(acts.length)];
     try {
       act();
     } catch (cause) {

@@ -104,7 +104,9 @@ describe('priorities', () => {
     lapic(0).setTpr(4);
     expect(read(0x80)).toBe(0x40);
     expect(lapic(0).pendingVector()).toBe(-1);
+    notified.clear();
     write(0x80, 0x3f);
+    expect(notified.has(0)).toBe(true);
     expect([lapic(0).cr8, lapic(0).pendingVector()]).toEqual([3, 0x45]);
     expect(lapic(0).acknowledge()).toBe(0x45);
     write(0x80, 0);
