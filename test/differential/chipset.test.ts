@@ -174,7 +174,7 @@ describe(`the chipset and QEMU's (seed ${SEED})`, () => {
     { name: 'slave 8259', make: (seed: number) => picAccesses(true, seed) },
     { name: 'I/O APIC', make: (seed: number) => ioapicAccesses(seed) },
   ];
-  it.each(cases)('$name', async ({ make }, context) => {
+  it.for(cases)('$name', async ({ make }, context) => {
     if (missing !== null) return context.skip(missing);
     for (let seed = SEED; seed < SEED + 3; seed++) {
       const accesses = make(seed);
