@@ -134,7 +134,7 @@ export class EmulatedRunner implements CaseRunner {
     state.setSegment(Seg.TR, INITIAL.tr, 0x8b, 0x67, this.kernel(TSS));
     state.setCr(Cr.CR0, 0x80050033n); // PG AM WP NE ET MP PE
     state.setCr(Cr.CR3, BigInt(PML4));
-    state.setCr(Cr.CR4, 0x620n); // PAE OSFXSR OSXMMEXCPT
+    state.setCr(Cr.CR4, 0x10620n); // FSGSBASE PAE OSFXSR OSXMMEXCPT
     state.setMsr(Msr.EFER, 0xd01n); // NXE LMA LME SCE
   }
 

@@ -1,3 +1,6 @@
+import { expect } from 'vitest';
+import type { Session } from './session.ts';
+
 /** What the calculator must answer, wherever it runs. `wanted` is the lines between the echo and the next prompt. */
 export interface CalcCase {
   name: string;
@@ -46,8 +49,24 @@ export const calcCases: CalcCase[] = [
 ];
 
 /** What a terminal shows of a line: each backspace takes the character before it away. */
-export function shown(text: string): string {
+function shown(text: string): string {
   let line = '';
   for (const c of text) line = c === '\b' ? line.slice(0, -1) : line + c;
   return line;
+}
+
+/** Plays all cases on a calculator that has just been started, and turns it off. */
+export async function answerAll(session: Session): Promise<void> {
+  await session.waitFor('Vitrine calculator');
+  await session.waitFor('> ');
+  for (const { name, input, line = input, wanted } of calcCases) {
+    session.type(`${input}\r`);
+    const [echo, ...answer] = (await session.waitFor('\r\n> ')).split('\r\n');
+    expect({ name, line: shown(echo), answer }).toEqual({ name, line, answer: wanted });
+  }
+  session.type('1+\x03');
+  expect(await session.waitFor('\r\n> ')).toBe('1+^C');
+  session.type('help\r\n');
+  expect(await session.waitFor('\r\n> ')).toContain('quit');
+  session.type('quit\r');
 }

@@ -1,5 +1,6 @@
-import { describe, it } from 'vitest';
-import { fetchGuests, play, scenarios } from './scenarios.ts';
+import { describe, expect, it } from 'vitest';
+import { answerAll } from './calc-cases.ts';
+import { fetchGuests, play, scenarios, startVitrine } from './scenarios.ts';
 
 // Real guests on the emulator: the short ones. `npm run campaign:guests` plays all of them.
 for (const scenario of scenarios.filter((one) => one.short)) {
@@ -8,3 +9,15 @@ for (const scenario of scenarios.filter((one) => one.short)) {
     it(scenario.name, async () => void (await play(scenario)), scenario.minutes * 60_000 + 10_000);
   });
 }
+
+describe('vitrine run --guest calc', () => {
+  it('answers, and quit powers off', async () => {
+    const session = startVitrine(['--guest', 'calc']);
+    try {
+      await answerAll(session);
+      expect(await session.ended).toBe(0);
+    } finally {
+      session.kill();
+    }
+  });
+});

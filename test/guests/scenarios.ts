@@ -40,18 +40,6 @@ const shell = (machine: string): Scenario['steps'] => [
 
 export const scenarios: readonly Scenario[] = [
   {
-    name: 'the calculator',
-    needs: [],
-    options: ['--guest', 'calc'],
-    steps: [
-      { wait: '> ', type: '(2+3)*7\r' },
-      { wait: '\r\n35\r\n> ', type: 'quit\r' },
-    ],
-    status: 0,
-    minutes: 1,
-    short: true,
-  },
-  {
     name: "Debian's cloud kernel, 256 MiB",
     needs: ['cloud', 'initrd'],
     options: linux('vmlinuz-cloud', 'initrd-amd64.gz', 'console=ttyS0 panic=-1', 256),
