@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Not the default port, so that the tests don't meet a Vitrine that is in use. */
-export const port = 8399;
+/** Not the default port, so that the tests don't meet a Vitrine that is in use; another for a second run beside this one. */
+export const port = Number(process.env.VITRINE_E2E_PORT ?? 8399);
 
 /** The library of the tests: new each time. */
 export const library = join(import.meta.dirname, '..', '..', '.cache', 'e2e');
