@@ -82,7 +82,10 @@ export class Instruction {
   /** Displacement, sign-extended to 64 bits as two 32-bit halves (both signed numbers). */
   dispLow = 0;
   dispHigh = 0;
-  /** First immediate, extended to 64 bits as two 32-bit halves (both signed numbers). */
+  /**
+   * First immediate, extended to 64 bits as two 32-bit halves (both signed numbers). Of x87 instructions the
+   * eleven bits of the opcode that FOP holds.
+   */
   immLow = 0;
   immHigh = 0;
   /** Second immediate: ENTER's level, the selector of a far pointer. */

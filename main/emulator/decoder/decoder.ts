@@ -177,7 +177,8 @@ export class Decoder {
     out.scale = 0;
     out.dispLow = 0;
     out.dispHigh = 0;
-    out.immLow = 0;
+    // What an x87 instruction leaves in FOP: it has no immediate of its own.
+    out.immLow = map === 0 && (byte & 0xf8) === 0xd8 ? ((byte & 7) << 8) | modrm : 0;
     out.immHigh = 0;
     out.imm2 = 0;
 
