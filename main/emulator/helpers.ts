@@ -23,16 +23,10 @@ export const HELPERS = [
   'popf',
   // Segments
   'loadSegment',
-  'popSegment',
-  'loadFarPointer',
   'lldt',
   'ltr',
-  'sldt',
-  'str',
   'lgdt',
   'lidt',
-  'sgdt',
-  'sidt',
   'lar',
   'lsl',
   'verr',
@@ -77,7 +71,10 @@ export type HelperName = (typeof HELPERS)[number];
 
 const numbers = new Map(HELPERS.map((name, number) => [name, number]));
 
-/** The number of a helper, as generated code passes it: with the operand size in bits above. */
-export function helperNumber(name: HelperName, operandSize = 0): number {
-  return numbers.get(name)! | (operandSize << 8);
+/** The number of a helper, as generated code passes it: with an argument (mostly the operand size in bits) above. */
+export function helperNumber(name: HelperName, argument = 0): number {
+  return numbers.get(name)! | (argument << 8);
 }
+
+/** Argument of loadSegment: the segment register is the one that the record's first operand names. */
+export const SEGMENT_OF_RECORD = 15;

@@ -124,12 +124,15 @@ export const Field = {
   BUDGET_START: 0x398,
   /** What BUDGET is after an instruction that casts an interrupt shadow (STI, loads of SS): equal means in the shadow. */
   SHADOW_AT: 0x39c,
-  /** Offset in its segment that a helper's memory operand has: 64-bit. */
-  HELPER_OFFSET: 0x3b0,
+  /** What generated code hands to a helper: an operand's value or address (64-bit), and a selector, limit or port. */
+  HELPER_VALUE: 0x3b0,
+  HELPER_SELECTOR: 0x3b8,
   /** Address of the jump cache. */
   JUMP_CACHE: 0x3a4,
   /** The Leave code of a slow access that did not succeed. */
   LEAVE: 0x3a0,
+  /** Set by any thread: the next run, or the one that is going on, returns STOPPED. */
+  STOP: 0x3ac,
   /** 64 bytes for accesses that straddle pages. */
   BOUNCE: 0x3c0,
 

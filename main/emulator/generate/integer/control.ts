@@ -1,8 +1,8 @@
 import { OperandKind } from '../../instruction.ts';
-import { helperNumber, type HelperName } from '../../helpers.ts';
-import { Field } from '../../state.ts';
+import { helperNumber, SEGMENT_OF_RECORD, type HelperName } from '../../helpers.ts';
+import { Field, Record, Segment, SegmentIndex } from '../../state.ts';
 import { i32, i64, type I32 } from '../../wasm/expression.ts';
-import { type Emitter } from '../emitter.ts';
+import { cut, type Emitter } from '../emitter.ts';
 import { carryFlag, condition, setCarry } from '../flags.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
 
@@ -98,36 +98,113 @@ function setDirection(down: boolean): Semantics {
 }
 
 /** A helper that may change RIP, the mode or the exits that are armed: the block ends with it. */
-function ends(name: HelperName): Semantics {
+function ends(name: HelperName, prepare?: Semantics): Semantics {
   return (c) => {
-    c.helper(helperNumber(name, c.form.operandSize));
-    c.leaveRetired();
-  };
-}
-
-/** The same with the offset of a memory operand handed over. */
-function endsWithMemory(name: HelperName): Semantics {
-  return (c) => {
-    handOverOffset(c);
+    prepare?.(c);
     c.helper(helperNumber(name, c.form.operandSize));
     c.leaveRetired();
   };
 }
 
 /** A helper within a block. */
-function helps(name: HelperName): Semantics {
+function helps(name: HelperName, prepare?: Semantics): Semantics {
   return (c) => {
-    handOverOffset(c);
+    prepare?.(c);
     c.helper(helperNumber(name, c.form.operandSize));
   };
 }
 
-function handOverOffset(c: Emitter): void {
-  if (c.form.operands.some(({ kind }) => kind === OperandKind.MEM))
-    c.setField64(Field.HELPER_OFFSET, c.offset());
+/** Hands over the value of operand n. */
+const value =
+  (n: number): Semantics =>
+  (c) =>
+    c.setField64(Field.HELPER_VALUE, c.read(n));
+
+/** Hands over the linear address of the memory operand, which has `bytes`. */
+const address =
+  (bytes: number): Semantics =>
+  (c) =>
+    c.setField64(Field.HELPER_VALUE, c.linear(c.offset(), bytes, 'operand', false));
+
+/** Hands over a far pointer: from the instruction, or from memory (offset first, then the selector). */
+function farPointer(c: Emitter): void {
+  const size = c.form.operandSize;
+  if (c.form.operands[0].kind === OperandKind.FAR) {
+    c.setField64(Field.HELPER_VALUE, c.immediate(size));
+    c.setField32(Field.HELPER_SELECTOR, c.immediate2());
+    return;
+  }
+  const offset = c.load(c.offset(), size, 'operand');
+  const selector = c.load(c.f.let(cut(c.form.addressSize, i64.add(c.offset(), size / 8))), 16, 'operand');
+  c.setField64(Field.HELPER_VALUE, offset);
+  c.setField32(Field.HELPER_SELECTOR, i32.wrap(selector));
 }
 
-/** Software interrupts: the kind tells INT n (0) from INT3, INTO and INT1, which the helper takes as a size. */
+/** LGDT and LIDT: a limit of 16 bits, then a base of 64, 32 or 24. */
+function descriptorTable(c: Emitter): void {
+  const long = c.form.codeSize === 64;
+  const limit = c.load(c.offset(), 16, 'operand');
+  const at = c.f.let(cut(c.form.addressSize, i64.add(c.offset(), 2)));
+  const base = c.load(at, long ? 64 : 32, 'operand');
+  c.setField64(Field.HELPER_VALUE, !long && c.form.operandSize === 16 ? i64.and(base, 0xffffff) : base);
+  c.setField32(Field.HELPER_SELECTOR, i32.wrap(limit));
+}
+
+/** SGDT and SIDT. */
+function storeDescriptorTable(baseField: number, limitField: number): Semantics {
+  return (c) => {
+    const long = c.form.codeSize === 64;
+    c.store(c.offset(), 16, i64.extend_u(c.field32(limitField)), 'operand');
+    const at = c.f.let(cut(c.form.addressSize, i64.add(c.offset(), 2)));
+    c.store(at, long ? 64 : 32, c.field64(baseField), 'operand');
+  };
+}
+
+/** SLDT and STR: the selector of LDT or TR. */
+function storeSystemSelector(index: number): Semantics {
+  return (c) => {
+    c.requireProtected();
+    c.write(0, c.f.let(i64.load16_u(c.s, Field.SEGMENTS + Segment.SIZE * index)));
+  };
+}
+
+/** LDS and the like: a far pointer into a general and a segment register. */
+function loadFarPointer(segment: number): Semantics {
+  return (c) => {
+    const size = c.form.operandSize;
+    const offset = c.load(c.offset(), size, 'operand');
+    const selector = c.load(c.f.let(cut(c.form.addressSize, i64.add(c.offset(), size / 8))), 16, 'operand');
+    c.setField64(Field.HELPER_VALUE, selector);
+    c.helper(helperNumber('loadSegment', segment));
+    c.write(0, offset);
+    if (segment === 2) c.castShadow();
+    c.leaveRetired();
+  };
+}
+
+/** MOV to a segment register. */
+function moveToSegment(c: Emitter): void {
+  c.setField64(Field.HELPER_VALUE, c.read(1));
+  c.helper(helperNumber('loadSegment', SEGMENT_OF_RECORD));
+  shadowOfStack(c);
+  c.leaveRetired();
+}
+
+/** POP to a segment register. */
+function popSegment(c: Emitter): void {
+  c.setField64(Field.HELPER_VALUE, i64.and(c.peek(c.form.operandSize), 0xffff));
+  // The mode may change with SS, so the stack pointer's size is taken before.
+  c.helper(helperNumber('loadSegment', SEGMENT_OF_RECORD));
+  c.drop(c.form.operandSize / 8);
+  shadowOfStack(c);
+  c.leaveRetired();
+}
+
+function shadowOfStack(c: Emitter): void {
+  c.f.if(i32.eq(i32.load8_u(c.d, Record.REGISTER), 2), () => c.castShadow());
+}
+
+/** Software interrupts: the kind tells INT n (0) from INT3, INTO and INT1. */
 function interrupt(kind: number): Semantics {
   return (c) => {
     c.helper(helperNumber('interrupt', kind));
@@ -140,14 +217,20 @@ const undefinedOpcode: Semantics = (c) => {
   c.f.unreachable();
 };
 
-/** MOV to a segment or control register, by the kind of its first or second operand. */
-export function movHelper(operands: readonly { kind: OperandKind }[]): Semantics | undefined {
-  const [to, from] = operands;
-  if (to.kind === OperandKind.SEG) return endsWithMemory('loadSegment');
-  if (to.kind === OperandKind.CR) return ends('movToControl');
-  if (to.kind === OperandKind.DR) return ends('movToDebug');
-  if (from.kind === OperandKind.CR) return ends('movFromControl');
-  if (from.kind === OperandKind.DR) return ends('movFromDebug');
+/** MOV and POP of segment, control and debug registers have their own meaning, which ends a block. */
+export function systemMove(
+  mnemonic: string,
+  operands: readonly { kind: OperandKind }[],
+): Semantics | undefined {
+  const to = operands[0]?.kind;
+  const from = operands[1]?.kind;
+  if (mnemonic === 'pop') return to === OperandKind.SEG ? popSegment : undefined;
+  if (mnemonic !== 'mov') return undefined;
+  if (to === OperandKind.SEG) return moveToSegment;
+  if (to === OperandKind.CR) return ends('movToControl');
+  if (to === OperandKind.DR) return ends('movToDebug');
+  if (from === OperandKind.CR) return ends('movFromControl');
+  if (from === OperandKind.DR) return ends('movFromDebug');
   return undefined;
 }
 
@@ -177,8 +260,8 @@ export const control: SemanticsGroup = {
     std: setDirection(true),
     cli,
     sti,
-    in: helps('in'),
-    out: helps('out'),
+    in: helps('in', value(1)),
+    out: helps('out', value(0)),
     monitor: helps('monitor'),
     mwait: helps('mwait'),
     cpuid: helps('cpuid'),
@@ -188,29 +271,30 @@ export const control: SemanticsGroup = {
     rdpmc: helps('rdpmc'),
     rdrand: helps('rdrand'),
     rdseed: helps('rdseed'),
-    sldt: helps('sldt'),
-    str: helps('str'),
-    sgdt: helps('sgdt'),
-    sidt: helps('sidt'),
-    lar: helps('lar'),
-    lsl: helps('lsl'),
-    verr: helps('verr'),
-    verw: helps('verw'),
+    sldt: storeSystemSelector(SegmentIndex.LDT),
+    str: storeSystemSelector(SegmentIndex.TR),
+    sgdt: storeDescriptorTable(Field.GDT_BASE, Field.GDT_LIMIT),
+    sidt: storeDescriptorTable(Field.IDT_BASE, Field.IDT_LIMIT),
+    smsw: (c) => c.write(0, c.f.let(c.field64(Field.CR0))),
+    lar: helps('lar', value(1)),
+    lsl: helps('lsl', value(1)),
+    verr: helps('verr', value(0)),
+    verw: helps('verw', value(0)),
     rdfsbase: helps('rdfsbase'),
     rdgsbase: helps('rdgsbase'),
     xgetbv: helps('xgetbv'),
     wbinvd: helps('flushCaches'),
     invd: helps('flushCaches'),
-    fxsave: helps('fxsave'),
-    fxrstor: helps('fxrstor'),
-    fxsave64: helps('fxsave'),
-    fxrstor64: helps('fxrstor'),
-    xsave: helps('xsave'),
-    xsave64: helps('xsave'),
-    xsaveopt: helps('xsave'),
-    xsaveopt64: helps('xsave'),
-    xrstor: helps('xrstor'),
-    xrstor64: helps('xrstor'),
+    fxsave: helps('fxsave', address(1)),
+    fxrstor: helps('fxrstor', address(1)),
+    fxsave64: helps('fxsave', address(1)),
+    fxrstor64: helps('fxrstor', address(1)),
+    xsave: helps('xsave', address(1)),
+    xsave64: helps('xsave', address(1)),
+    xsaveopt: helps('xsave', address(1)),
+    xsaveopt64: helps('xsave', address(1)),
+    xrstor: helps('xrstor', address(1)),
+    xrstor64: helps('xrstor', address(1)),
     into: (c) => c.f.if(condition(c, 0), () => interrupt(4)(c)),
   },
   ending: {
@@ -229,25 +313,27 @@ export const control: SemanticsGroup = {
     swapgs: ends('swapgs'),
     wrfsbase: ends('wrfsbase'),
     wrgsbase: ends('wrgsbase'),
-    lldt: endsWithMemory('lldt'),
-    ltr: endsWithMemory('ltr'),
-    lgdt: endsWithMemory('lgdt'),
-    lidt: endsWithMemory('lidt'),
-    lmsw: endsWithMemory('lmsw'),
-    smsw: endsWithMemory('movFromControl'),
+    lldt: ends('lldt', value(0)),
+    ltr: ends('ltr', value(0)),
+    lgdt: ends('lgdt', descriptorTable),
+    lidt: ends('lidt', descriptorTable),
+    lmsw: ends('lmsw', value(0)),
     clts: ends('clts'),
-    invlpg: endsWithMemory('invlpg'),
-    invpcid: endsWithMemory('invpcid'),
+    invlpg: ends('invlpg', address(1)),
+    invpcid: ends('invpcid', (c) => {
+      c.f.do(c.loadVector(c.offset(), 'operand'));
+      c.setField64(Field.HELPER_VALUE, c.read(0));
+    }),
     xsetbv: ends('xsetbv'),
     stac: ends('stac'),
     clac: ends('clac'),
-    les: endsWithMemory('loadFarPointer'),
-    lds: endsWithMemory('loadFarPointer'),
-    lss: endsWithMemory('loadFarPointer'),
-    lfs: endsWithMemory('loadFarPointer'),
-    lgs: endsWithMemory('loadFarPointer'),
-    jmpf: endsWithMemory('farJump'),
-    callf: endsWithMemory('farCall'),
+    les: loadFarPointer(0),
+    lds: loadFarPointer(3),
+    lss: loadFarPointer(2),
+    lfs: loadFarPointer(4),
+    lgs: loadFarPointer(5),
+    jmpf: ends('farJump', farPointer),
+    callf: ends('farCall', farPointer),
     retf: ends('farReturn'),
     iret: ends('interruptReturn'),
     int: interrupt(0),

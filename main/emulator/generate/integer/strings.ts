@@ -198,7 +198,14 @@ function scas(c: Emitter): void {
 
 /** INS and OUTS leave the processor: the exit says which; NVMM's I/O assist does the rest. */
 function stringIo(name: 'ins' | 'outs'): Semantics {
-  return (c) => c.helper(helperNumber(name, c.form.operandSize));
+  return (c) => {
+    const { operandSize, addressSize, rep } = c.form;
+    const shape = (operandSize / 8) | ((addressSize / 8) << 4) | (rep === 0 ? 0 : 0x100);
+    const exit = (): void => c.helper(helperNumber(name, shape));
+    // REP with a count of 0 does nothing, and no port is touched.
+    if (rep === 0) exit();
+    else c.f.if(i64.ne(c.gpr(1, addressSize), 0), exit);
+  };
 }
 
 export const strings: SemanticsGroup = {

@@ -1,0 +1,331 @@
+import type { Cpu } from './cpu.ts';
+import type { Decoder } from './decoder/decoder.ts';
+import { FixedHandler, type Handlers } from './generate/handlers.ts';
+import { codeSizeOf, Context } from './generate/form.ts';
+import {
+  DecodeStatus,
+  Instruction,
+  NO_REGISTER,
+  OperandKind,
+  RIP_BASE,
+  type Operand,
+} from './instruction.ts';
+import { Record, Slot } from './state.ts';
+
+/** Longest block, in instructions: bounds what runs between two looks at the budget. */
+const BLOCK_MAXIMUM = 64;
+const PAGE = 4096;
+const LONGEST_INSTRUCTION = 15;
+
+/** A block that was decoded from a page: what invalidation needs. */
+interface Block {
+  key: number;
+  record: number;
+  /** Records, with the joining one. */
+  count: number;
+  /** Bytes of the page that it was made of: [start, end). */
+  start: number;
+  end: number;
+}
+
+/** Finds the page after the one that an instruction begins in: its host address, or -1 after a fault. */
+export type NextPage = () => number;
+
+/**
+ * Decoded code: blocks of records in the vCPU's memory, found by the host address of their first byte and the
+ * context they were decoded for. A block lies in one page, except that of a single instruction which straddles
+ * two; that one is looked up anew each time, because the second page may be mapped elsewhere the next time.
+ */
+export class Blocks {
+  private readonly cpu: Cpu;
+  private readonly decoder: Decoder;
+  private readonly handlers: Handlers;
+  private readonly start: number;
+  private readonly end: number;
+  private next: number;
+  private readonly found = new Map<number, number>();
+  private readonly pages = new Map<number, Block[]>();
+  private readonly instruction = new Instruction();
+  private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
+  /** Called when the first code of a host page is decoded, and when its last is dropped. */
+  private readonly onCode: (hostPage: number, holds: boolean) => void;
+  /** Called when all blocks are dropped, so that nobody keeps the address of one. */
+  private readonly onClear: () => void;
+  /** Whether the block found last straddles pages. */
+  straddles = false;
+  decoded = 0;
+  invalidations = 0;
+
+  constructor(
+    cpu: Cpu,
+    decoder: Decoder,
+    handlers: Handlers,
+    area: { start: number; end: number },
+    onCode: (hostPage: number, holds: boolean) => void,
+    onClear: () => void,
+  ) {
+    this.cpu = cpu;
+    this.decoder = decoder;
+    this.handlers = handlers;
+    this.start = area.start;
+    this.end = area.end;
+    this.next = area.start;
+    this.onCode = onCode;
+    this.onClear = onClear;
+  }
+
+  /**
+   * The record of the block that starts at a host address, decoding it when it is new. `position` is the offset
+   * of the address in its linear page (the same as in the host page). `limit` is how many bytes of code may be
+   * fetched from here. Returns -1 when the second page of a straddling instruction faults.
+   */
+  find(host: number, context: number, limit: number, nextPage: NextPage): number {
+    const key = host * Context.COUNT + context;
+    this.straddles = false;
+    const known = this.found.get(key);
+    if (known !== undefined) return known;
+    return this.decode(host, key, context, limit, nextPage);
+  }
+
+  private decode(host: number, key: number, context: number, limit: number, nextPage: NextPage): number {
+    if (this.next + (2 * BLOCK_MAXIMUM + 2) * Record.SIZE > this.end) this.clear();
+    const { cpu, decoder, handlers, instruction } = this;
+    const mode = codeSizeOf(context) as 16 | 32 | 64;
+    const page = host - (host % PAGE);
+    const pageEnd = Math.min(page + PAGE, host + limit);
+    const record = this.next;
+    let at = host;
+    let count = 0;
+    let last = record;
+    let ended = false;
+    while (count < BLOCK_MAXIMUM && !ended && at < pageEnd) {
+      const status = decoder.decode(cpu.bytes, at, pageEnd, mode, instruction);
+      if (status === DecodeStatus.NEED_MORE) {
+        if (count > 0) break;
+        return this.decodeStraddling(at, page, context, limit, nextPage);
+      }
+      ended = this.put(last, count, at - page, status, context);
+      last += this.putSize;
+      count++;
+      at += status === DecodeStatus.OK ? instruction.length : 1;
+    }
+    // A shadow must not be parted from the instruction in it by the end of a block: the join is no instruction,
+    // and its look at the budget compares equal with SHADOW_AT.
+    this.putJoin(last, count, at - page, mode);
+    handlers.compile();
+    this.next = last + Record.SIZE;
+    this.remember(page, {
+      key,
+      record,
+      count: (this.next - record) / Record.SIZE,
+      start: host - page,
+      end: at - page,
+    });
+    this.decoded += count;
+    return record;
+  }
+
+  private remember(page: number, block: Block): void {
+    this.found.set(block.key, block.record);
+    const blocks = this.pages.get(page);
+    if (blocks) blocks.push(block);
+    else {
+      this.pages.set(page, [block]);
+      this.onCode(page, true);
+    }
+  }
+
+  /** One instruction over a page's end, into records that are reused each time. */
+  private decodeStraddling(
+    at: number,
+    page: number,
+    context: number,
+    limit: number,
+    nextPage: NextPage,
+  ): number {
+    const { cpu, decoder, handlers, instruction, straddling } = this;
+    const mode = codeSizeOf(context) as 16 | 32 | 64;
+    const first = Math.min(page + PAGE - at, limit);
+    straddling.fill(0x90);
+    straddling.set(cpu.bytes.subarray(at, at + first));
+    let available = first;
+    if (limit > first) {
+      const second = nextPage();
+      if (second < 0) return -1;
+      straddling.set(cpu.bytes.subarray(second, second + LONGEST_INSTRUCTION), first);
+      available = Math.min(limit, first + LONGEST_INSTRUCTION);
+    }
+    const status = decoder.decode(straddling, 0, available, mode, instruction);
+    this.straddles = true;
+    const record = this.start;
+    // Beyond the segment's limit: #GP, like an instruction that is too long.
+    this.put(
+      record,
+      0,
+      at - page,
+      status === DecodeStatus.NEED_MORE ? DecodeStatus.TOO_LONG : status,
+      context,
+    );
+    this.putJoin(record + this.putSize, 1, at - page + instruction.length, mode);
+    handlers.compile();
+    this.decoded++;
+    return record;
+  }
+
+  /** Decodes one instruction into a run of its own that stops after it: for single-stepping. -1 as in find. */
+  single(host: number, context: number, limit: number, nextPage: NextPage): number {
+    const { cpu, handlers, instruction } = this;
+    const mode = codeSizeOf(context) as 16 | 32 | 64;
+    const page = host - (host % PAGE);
+    const end = Math.min(page + PAGE, host + limit);
+    const status = this.decoder.decode(cpu.bytes, host, end, mode, instruction);
+    if (status === DecodeStatus.NEED_MORE) {
+      if (this.decodeStraddling(host, page, context, limit, nextPage) < 0) return -1;
+    } else {
+      this.put(this.start, 0, host - page, status, context);
+      handlers.compile();
+    }
+    this.straddles = true;
+    this.putStop(this.start + this.putSize, 1, host - page + instruction.length);
+    return this.start;
+  }
+
+  private putStop(record: number, number: number, position: number): void {
+    const words = this.cpu.words;
+    words[(record + Record.HANDLER) >>> 2] = FixedHandler.STOP;
+    words[(record + Record.POSITION) >>> 2] = position | (number << 24);
+  }
+
+  private putJoin(record: number, number: number, position: number, mode: number): void {
+    const words = this.cpu.words;
+    words[(record + Record.HANDLER) >>> 2] =
+      mode === 64 ? FixedHandler.JOIN_64 : mode === 32 ? FixedHandler.JOIN_32 : FixedHandler.JOIN_16;
+    words[(record + Record.IMMEDIATE) >>> 2] = 0;
+    words[(record + Record.IMMEDIATE + 4) >>> 2] = 0;
+    words[(record + Record.POSITION) >>> 2] = position | (number << 24);
+    words[(record + Record.LINK) >>> 2] = 0;
+  }
+
+  /** Bytes of records that put() wrote: an instruction takes one, or two when its displacement has 64 bits. */
+  private putSize: number = Record.SIZE;
+
+  /** Writes an instruction's record; true when the block ends with it. */
+  private put(
+    record: number,
+    number: number,
+    position: number,
+    status: DecodeStatus,
+    context: number,
+  ): boolean {
+    const { cpu, handlers, instruction } = this;
+    const words = cpu.words;
+    const where = position | (instruction.length << 16) | (number << 24);
+    let at = record >>> 2;
+    this.putSize = Record.SIZE;
+    if (status !== DecodeStatus.OK) {
+      words[at] = status === DecodeStatus.TOO_LONG ? FixedHandler.TOO_LONG : FixedHandler.UNDEFINED;
+      words[at + 6] = where;
+      return true;
+    }
+    let { dispLow, dispHigh } = instruction;
+    let base = instruction.base === NO_REGISTER ? Slot.ZERO : instruction.base;
+    if (instruction.base === RIP_BASE) {
+      // RIP of an instruction is CODE_BASE + its page position, so the next one's is folded in here.
+      const sum = dispLow + position + instruction.length;
+      base = Slot.CODE_BASE;
+      dispLow = sum | 0;
+      dispHigh = Math.floor(sum / 2 ** 32);
+    }
+    if ((context & Context.CODE_MASK) === Context.CODE_64 && dispHigh !== dispLow >> 31) {
+      // More than the record's 32 bits: the index register is one that a record before this one sets.
+      words[at] = FixedHandler.SET_TEMPORARY;
+      words[at + 2] = dispLow;
+      words[at + 3] = dispHigh;
+      words[at + 6] = where;
+      at += Record.SIZE / 4;
+      this.putSize = 2 * Record.SIZE;
+      instruction.indexRegister = Slot.TEMPORARY;
+      instruction.scale = 0;
+      dispLow = 0;
+    }
+    const slot = handlers.slotFor(instruction, context);
+    const { operands } = instruction;
+    const index = instruction.indexRegister === NO_REGISTER ? Slot.ZERO : instruction.indexRegister;
+    const segmentSlot = Slot.SEGMENT_BASE + instruction.segment;
+    words[at] = slot;
+    words[at + 1] = dispLow;
+    words[at + 2] = instruction.immLow;
+    words[at + 3] = instruction.immHigh;
+    words[at + 4] =
+      registerByte(operands[0]) |
+      (registerByte(operands[1]) << 8) |
+      (registerByte(operands[2]) << 16) |
+      ((8 * base) << 24);
+    words[at + 5] =
+      (8 * index) | (instruction.scale << 8) | ((8 * segmentSlot) << 16) | (instruction.segment << 24);
+    words[at + 6] = where;
+    words[at + 7] = operands[0].kind === OperandKind.REL ? 0 : instruction.imm2;
+    return handlers.ends(slot);
+  }
+
+  // ---- Dropping -----------------------------------------------------------------------------------------
+
+  /** Whether a jump at this record may be linked: it is not stale, nor among the records that are used again. */
+  isLinkable(record: number): boolean {
+    return record >= this.start + 4 * Record.SIZE && this.cpu.words[record >>> 2] !== FixedHandler.STALE;
+  }
+
+  /** Whether a host page holds decoded code of this vCPU. */
+  holds(hostPage: number): boolean {
+    return this.pages.has(hostPage);
+  }
+
+  /** Drops the blocks that bytes [offset, offset + length) of a host page belong to. */
+  invalidate(hostPage: number, offset = 0, length = PAGE): void {
+    const blocks = this.pages.get(hostPage);
+    if (!blocks) return;
+    const kept = blocks.filter((block) => {
+      if (block.end <= offset || block.start >= offset + length) return true;
+      this.drop(block);
+      return false;
+    });
+    if (kept.length === blocks.length) return;
+    if (kept.length > 0) this.pages.set(hostPage, kept);
+    else {
+      this.pages.delete(hostPage);
+      this.onCode(hostPage, false);
+    }
+  }
+
+  /** Every record of the block leads to the run loop from now on, also for a run that is in the middle of it. */
+  private drop(block: Block): void {
+    this.invalidations++;
+    this.found.delete(block.key);
+    for (let i = 0; i < block.count; i++) {
+      this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
+    }
+  }
+
+  /** Drops everything. The records' memory is used again, so no link or cached jump may survive. */
+  clear(): void {
+    for (const page of this.pages.keys()) this.onCode(page, false);
+    this.found.clear();
+    this.pages.clear();
+    // The first records are those of straddling and stepped instructions.
+    this.next = this.start + 4 * Record.SIZE;
+    this.onClear();
+  }
+}
+
+/** What a record's register byte holds for an operand: a slot's offset, an XMM register's, or a plain number. */
+function registerByte(operand: Operand): number {
+  switch (operand.kind) {
+    case OperandKind.GPR:
+      return 8 * operand.index + (operand.high ? 1 : 0);
+    case OperandKind.XMM:
+    case OperandKind.MMX:
+      return 16 * operand.index;
+    default:
+      return operand.index;
+  }
+}

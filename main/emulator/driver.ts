@@ -1,0 +1,468 @@
+import { Assist } from '../nvmm/assist.ts';
+import { CtlOp, Exit, ExitOffset, Limit, Prot, State, StateOffset, VcpuConf } from '../nvmm/constants.ts';
+import { NvmmError, type Errno } from '../nvmm/errors.ts';
+import { VcpuEvent, VcpuExit, VcpuState } from '../nvmm/layout.ts';
+import type {
+  AssistCallbacks,
+  BackendMemory,
+  Capability,
+  CpuidConf,
+  Machine,
+  MachineHandle,
+  MachineInfo,
+  Nvmm,
+  TprConf,
+  Vcpu,
+  VcpuHandle,
+} from '../nvmm/nvmm.ts';
+import { walk } from '../nvmm/walk.ts';
+import { EmulatedVcpu } from './vcpu.ts';
+import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
+
+const PAGE = Limit.PAGE;
+/** vcpu_conf_support: CPUID and TPR configuration. */
+const VCPU_CONF = 3;
+const CPUID_REGISTERS = ['eax', 'ebx', 'ecx', 'edx'] as const;
+const PENDING = 0x80000000 | 0;
+
+/**
+ * The NVMM driver in TypeScript: the 16 operations with the validation, ownership, limits and errno of the
+ * kernel module, over tables that all threads share. A page of host addresses is lent out by the caller.
+ */
+export class EmulatorNvmm implements Nvmm {
+  readonly backend = 'emulated';
+  private readonly memory: BackendMemory;
+  private readonly tables: Tables;
+  private readonly owner: number;
+  private readonly root: boolean;
+  private readonly vcpus = new Map<Vcpu, EmulatedVcpu>();
+  private readonly assist: Assist;
+  private readonly size: number;
+  private readonly created = new Set<number>();
+
+  /** `root`: passes the ownership check of every machine, as a node opened for writing only does. */
+  constructor(memory: BackendMemory, options: { root?: boolean } = {}) {
+    this.memory = memory;
+    this.tables = new Tables(memory);
+    this.owner = this.tables.newOwner();
+    this.root = options.root ?? false;
+    this.size = memory.memory.buffer.byteLength;
+    this.assist = new Assist(this, new Uint8Array(memory.memory.buffer));
+  }
+
+  capability(): Capability {
+    return {
+      version: 3,
+      stateSize: StateOffset.SIZE,
+      commSize: PAGE,
+      maxMachines: Limit.MACHINES,
+      maxVcpus: Limit.VCPUS,
+      maxRam: Limit.MAX_RAM,
+      machConfSupport: 0,
+      vcpuConfSupport: VCPU_CONF,
+      xcr0Mask: 3,
+      mxcsrMask: 0xffff,
+      confCpuidMaxops: Limit.CPUID_ENTRIES,
+    };
+  }
+
+  // ---- Machines -----------------------------------------------------------------------------------------
+
+  machineCreate(): Machine {
+    return this.tables.locked(() => {
+      for (let machid = 0; machid < Limit.MACHINES; machid++) {
+        if (this.tables.get(machid, MachineWord.USED) !== 0) continue;
+        this.tables.clearMachine(machid);
+        this.tables.set(machid, MachineWord.USED, 1);
+        this.tables.set(machid, MachineWord.OWNER, this.owner);
+        this.tables.set(machid, MachineWord.CREATED, Math.floor(Date.now() / 1000));
+        this.created.add(machid);
+        return { machid };
+      }
+      throw new NvmmError('nvmm_machine_create', 'ENOBUFS', `all ${Limit.MACHINES} machines are in use`);
+    });
+  }
+
+  machineDestroy(machine: Machine): void {
+    this.check('nvmm_machine_destroy', machine);
+    for (const [vcpu, emulated] of [...this.vcpus]) {
+      if (emulated.machid === machine.machid) this.vcpuDestroy(machine, vcpu);
+    }
+    this.created.delete(machine.machid);
+    this.tables.locked(() => {
+      for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
+        const block = this.tables.get(machine.machid, MachineWord.VCPUS + cpuid);
+        if (block !== 0) this.tables.freeBlock(block - 1);
+      }
+      this.tables.clearMachine(machine.machid);
+    });
+  }
+
+  machineConfigure(machine: Machine, op: number, _conf: unknown): void {
+    this.check('nvmm_machine_configure', machine);
+    throw new NvmmError('nvmm_machine_configure', 'EINVAL', `no machine operation ${op} exists`);
+  }
+
+  machineShare(machine: Machine): MachineHandle {
+    this.check('machineShare', machine);
+    return {
+      backend: this.backend,
+      machid: machine.machid,
+      token: this.tables.get(machine.machid, MachineWord.OWNER),
+    };
+  }
+
+  machineAttach(handle: MachineHandle): Machine {
+    const { machid, token } = handle;
+    const used = this.machineExists(machid) && this.tables.get(machid, MachineWord.OWNER) === token;
+    if (!used) throw new NvmmError('machineAttach', 'ENOENT', `machine ${machid} does not exist any more`);
+    const machine = { machid };
+    this.attached.add(machid);
+    return machine;
+  }
+  /** Machines of other threads of this process that were handed over. */
+  private readonly attached = new Set<number>();
+
+  private machineExists(machid: number): boolean {
+    return this.tables.get(machid, MachineWord.USED) !== 0;
+  }
+
+  /** Fails unless the machine exists and is ours. */
+  private check(verb: string, { machid }: Machine): void {
+    if (!(machid >= 0 && machid < Limit.MACHINES))
+      throw new NvmmError(verb, 'EINVAL', `there is no machine id ${machid}`);
+    if (!this.machineExists(machid)) throw new NvmmError(verb, 'ENOENT', `machine ${machid} does not exist`);
+    const ours =
+      this.root || this.attached.has(machid) || this.tables.get(machid, MachineWord.OWNER) === this.owner;
+    if (!ours) throw new NvmmError(verb, 'EPERM', `machine ${machid} belongs to somebody else`);
+  }
+
+  // ---- vCPUs --------------------------------------------------------------------------------------------
+
+  vcpuCreate(machine: Machine, cpuid: number): Vcpu {
+    const verb = 'nvmm_vcpu_create';
+    this.check(verb, machine);
+    if (!(cpuid >= 0 && cpuid < Limit.VCPUS))
+      throw new NvmmError(verb, 'EINVAL', `vCPU id ${cpuid} is not below ${Limit.VCPUS}`);
+    const { machid } = machine;
+    const block = this.tables.locked(() => {
+      if (this.tables.get(machid, MachineWord.VCPUS + cpuid) !== 0) {
+        throw new NvmmError(verb, 'EBUSY', `machine ${machid} has a vCPU ${cpuid} already`);
+      }
+      const taken = this.tables.takeBlock();
+      if (taken === undefined)
+        throw new NvmmError(verb, 'ENOMEM', 'the private memory has no room for another vCPU');
+      this.tables.set(machid, MachineWord.VCPUS + cpuid, taken + 1);
+      return taken;
+    });
+    const vcpu: Vcpu = {
+      cpuid,
+      state: new VcpuState(new Uint8Array(StateOffset.SIZE)),
+      event: new VcpuEvent(new Uint8Array(16)),
+      exit: new VcpuExit(new Uint8Array(ExitOffset.SIZE)),
+    };
+    this.vcpus.set(vcpu, new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block));
+    return vcpu;
+  }
+
+  vcpuDestroy(machine: Machine, vcpu: Vcpu): void {
+    const emulated = this.find('nvmm_vcpu_destroy', machine, vcpu);
+    this.vcpus.delete(vcpu);
+    emulated.destroy();
+    this.tables.locked(() => {
+      this.tables.set(machine.machid, MachineWord.VCPUS + vcpu.cpuid, 0);
+      this.tables.freeBlock(emulated.block);
+    });
+  }
+
+  private find(verb: string, machine: Machine, vcpu: Vcpu): EmulatedVcpu {
+    this.check(verb, machine);
+    const found = this.vcpus.get(vcpu);
+    if (!found || found.machid !== machine.machid) {
+      throw new NvmmError(
+        verb,
+        'ENOENT',
+        `machine ${machine.machid} has no vCPU ${vcpu.cpuid} on this thread`,
+      );
+    }
+    return found;
+  }
+
+  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: AssistCallbacks | CpuidConf | TprConf): void {
+    const verb = 'nvmm_vcpu_configure';
+    const emulated = this.find(verb, machine, vcpu);
+    switch (op) {
+      case VcpuConf.CALLBACKS:
+        emulated.callbacks = conf as AssistCallbacks;
+        return;
+      case VcpuConf.CPUID:
+        this.configureCpuid(verb, emulated, conf as CpuidConf);
+        return;
+      case VcpuConf.TPR:
+        emulated.processor.tprExits = (conf as TprConf).exitChanged;
+        return;
+      default:
+        throw new NvmmError(verb, 'EINVAL', `no vCPU operation ${op} exists`);
+    }
+  }
+
+  private configureCpuid(verb: string, vcpu: EmulatedVcpu, conf: CpuidConf): void {
+    if (conf.mask && conf.exit) throw new NvmmError(verb, 'EINVAL', 'a CPUID leaf is either masked or exits');
+    if (conf.mask && CPUID_REGISTERS.some((name) => (conf.set[name] & conf.del[name]) !== 0)) {
+      throw new NvmmError(verb, 'EINVAL', 'a CPUID bit is both set and deleted');
+    }
+    const leaf = conf.leaf >>> 0;
+    if (!conf.mask && !conf.exit) {
+      vcpu.cpuidEntries.delete(leaf);
+      return;
+    }
+    if (!vcpu.cpuidEntries.has(leaf) && vcpu.cpuidEntries.size >= Limit.CPUID_ENTRIES) {
+      throw new NvmmError(verb, 'ENOBUFS', `more than ${Limit.CPUID_ENTRIES} CPUID leaves are configured`);
+    }
+    vcpu.cpuidEntries.set(leaf, { ...conf, set: { ...conf.set }, del: { ...conf.del } });
+  }
+
+  setState(machine: Machine, vcpu: Vcpu, flags: number): void {
+    this.find('nvmm_vcpu_setstate', machine, vcpu).setState(flags);
+  }
+  getState(machine: Machine, vcpu: Vcpu, flags: number): void {
+    this.find('nvmm_vcpu_getstate', machine, vcpu).getState(flags);
+  }
+  inject(machine: Machine, vcpu: Vcpu): void {
+    this.find('nvmm_vcpu_inject', machine, vcpu).eventCommitted = true;
+  }
+
+  run(machine: Machine, vcpu: Vcpu): void {
+    const emulated = this.vcpus.get(vcpu);
+    if (!emulated || emulated.machid !== machine.machid) this.find('nvmm_vcpu_run', machine, vcpu);
+    emulated!.run();
+  }
+
+  vcpuShare(vcpu: Vcpu): VcpuHandle {
+    const emulated = this.vcpus.get(vcpu);
+    if (!emulated) throw new NvmmError('vcpuShare', 'ENOENT', `vCPU ${vcpu.cpuid} is not on this thread`);
+    return { backend: this.backend, machid: emulated.machid, cpuid: vcpu.cpuid, token: emulated.stopWord };
+  }
+
+  vcpuStop(vcpu: Vcpu | VcpuHandle): void {
+    const { stop, pending } =
+      'token' in vcpu ? (vcpu.token as { stop: number; pending: number }) : this.vcpus.get(vcpu)!.stopWord;
+    Atomics.store(this.tables.words, stop, 1);
+    Atomics.or(this.tables.words, pending, PENDING);
+  }
+
+  // ---- Memory -------------------------------------------------------------------------------------------
+
+  hvaMap(machine: Machine, hva: number, size: number): void {
+    const verb = 'nvmm_hva_map';
+    this.check(verb, machine);
+    this.checkRange(verb, hva, size);
+    const { machid } = machine;
+    this.tables.locked(() => {
+      const count = this.tables.get(machid, MachineWord.HVA_COUNT);
+      for (let i = 0; i < count; i++) {
+        const { start, end } = this.hvaAt(machid, i);
+        if (hva >= start && hva + size <= end) continue;
+        if (hva < end && hva + size > start) {
+          throw new NvmmError(
+            verb,
+            'EEXIST',
+            `0x${hva.toString(16)} + 0x${size.toString(16)} overlaps a mapping`,
+          );
+        }
+      }
+      if (count === Limit.HVA_MAPPINGS)
+        throw new NvmmError(verb, 'ENOBUFS', `a machine has ${count} host mappings at most`);
+      this.tables.set(machid, MachineWord.HVA + 2 * count, hva / PAGE);
+      this.tables.set(machid, MachineWord.HVA + 2 * count + 1, size / PAGE);
+      this.tables.set(machid, MachineWord.HVA_COUNT, count + 1);
+    });
+  }
+
+  private hvaAt(machid: number, i: number): { start: number; end: number } {
+    const start = (this.tables.get(machid, MachineWord.HVA + 2 * i) >>> 0) * PAGE;
+    return { start, end: start + (this.tables.get(machid, MachineWord.HVA + 2 * i + 1) >>> 0) * PAGE };
+  }
+
+  private checkRange(verb: string, hva: number, size: number): void {
+    const fail = (why: string): never => {
+      throw new NvmmError(verb, 'EINVAL', `host range 0x${hva.toString(16)} + 0x${size.toString(16)} ${why}`);
+    };
+    if (!Number.isSafeInteger(hva) || !Number.isSafeInteger(size) || hva < 0) fail('is not a range');
+    if (hva % PAGE !== 0 || size % PAGE !== 0 || size <= 0) fail('is not made of whole pages');
+    if (hva === 0) fail('begins at 0');
+    if (size > this.size - hva) fail(`ends beyond the memory of ${this.size} bytes`);
+  }
+
+  hvaUnmap(machine: Machine, hva: number, size: number): void {
+    const verb = 'nvmm_hva_unmap';
+    this.check(verb, machine);
+    const { machid } = machine;
+    this.tables.locked(() => {
+      const count = this.tables.get(machid, MachineWord.HVA_COUNT);
+      const found = Array.from({ length: count }, (_, i) => i).find((i) => {
+        const { start, end } = this.hvaAt(machid, i);
+        return start === hva && end === hva + size;
+      });
+      if (found === undefined)
+        throw new NvmmError(verb, 'ENOENT', `nothing is mapped at 0x${hva.toString(16)}`);
+      for (let word = 0; word < 2; word++) {
+        const last = this.tables.get(machid, MachineWord.HVA + 2 * (count - 1) + word);
+        this.tables.set(machid, MachineWord.HVA + 2 * found + word, last);
+      }
+      this.tables.set(machid, MachineWord.HVA_COUNT, count - 1);
+    });
+  }
+
+  gpaMap(machine: Machine, hva: number, gpa: number, size: number, prot: number): void {
+    const verb = 'nvmm_gpa_map';
+    this.check(verb, machine);
+    const where = `guest range 0x${gpa.toString(16)} + 0x${size.toString(16)}`;
+    const fail = (why: string, errno: Errno = 'EINVAL'): never => {
+      throw new NvmmError(verb, errno, `${where} ${why}`);
+    };
+    if ((prot & ~(Prot.READ | Prot.WRITE | Prot.EXEC)) !== 0)
+      fail(`with protection ${prot}, which has unknown bits`);
+    if (!Number.isSafeInteger(gpa) || gpa < 0 || gpa % PAGE !== 0) fail('is not page-aligned');
+    this.checkRange(verb, hva, size);
+    if (gpa + size > Limit.MAX_RAM) fail('ends beyond 128 GiB');
+    const { machid } = machine;
+    this.tables.locked(() => {
+      const inside = Array.from({ length: this.tables.get(machid, MachineWord.HVA_COUNT) }, (_, i) =>
+        this.hvaAt(machid, i),
+      ).some(({ start, end }) => hva >= start && hva + size <= end);
+      if (!inside) fail(`is to be 0x${hva.toString(16)}, which is in no host mapping`);
+      const areas = this.areas(machid);
+      if (areas.some((area) => gpa < area.gpa + area.size && gpa + size > area.gpa))
+        fail('overlaps a mapping');
+      if (areas.length === AREAS_MAXIMUM) fail(`is one too many: ${AREAS_MAXIMUM} can be mapped`, 'ENOMEM');
+      const at = MachineWord.AREAS + AREA_WORDS * areas.length;
+      [gpa / PAGE, size / PAGE, hva / PAGE, prot].forEach((value, i) =>
+        this.tables.set(machid, at + i, value),
+      );
+      this.tables.set(machid, MachineWord.AREA_COUNT, areas.length + 1);
+    });
+    this.areasChanged(machid);
+  }
+
+  gpaUnmap(machine: Machine, hva: number, gpa: number, size: number): void {
+    const verb = 'nvmm_gpa_unmap';
+    this.check(verb, machine);
+    const { machid } = machine;
+    this.tables.locked(() => {
+      const areas = this.areas(machid);
+      const found = areas.findIndex((area) => area.gpa === gpa && area.size === size && area.hva === hva);
+      if (found < 0) throw new NvmmError(verb, 'ESRCH', `nothing is mapped so at 0x${gpa.toString(16)}`);
+      for (let word = 0; word < AREA_WORDS; word++) {
+        const last = this.tables.get(machid, MachineWord.AREAS + AREA_WORDS * (areas.length - 1) + word);
+        this.tables.set(machid, MachineWord.AREAS + AREA_WORDS * found + word, last);
+      }
+      this.tables.set(machid, MachineWord.AREA_COUNT, areas.length - 1);
+    });
+    this.areasChanged(machid);
+  }
+
+  private areas(machid: number): { gpa: number; size: number; hva: number; prot: number }[] {
+    return readAreas(this.tables, machid);
+  }
+
+  /** Every vCPU of the machine has to look at the areas before it goes on. */
+  private areasChanged(machid: number): void {
+    this.tables.bumpVersion(machid);
+    for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
+      const block = this.tables.get(machid, MachineWord.VCPUS + cpuid);
+      if (block !== 0) this.kick(block - 1);
+    }
+  }
+
+  private kick(block: number): void {
+    Atomics.or(this.tables.words, EmulatedVcpu.pendingWord(this.tables, block), PENDING);
+  }
+
+  gvaToGpa(machine: Machine, vcpu: Vcpu, gvaLow: number, gvaHigh: number): { gpa: number; prot: number } {
+    this.getState(machine, vcpu, State.CRS | State.MSRS);
+    const areas = this.areas(machine.machid);
+    return walk(vcpu.state, gvaLow, gvaHigh, (gpa) => {
+      const area = areas.find((one) => gpa >= one.gpa && gpa < one.gpa + one.size);
+      return area ? this.tables.words[(area.hva + (gpa - area.gpa)) >>> 2] >>> 0 : null;
+    });
+  }
+
+  gpaToHva(machine: Machine, gpa: number): { hva: number; prot: number } {
+    this.check('nvmm_gpa_to_hva', machine);
+    const area = this.areas(machine.machid).find((one) => gpa >= one.gpa && gpa < one.gpa + one.size);
+    if (!area)
+      throw new NvmmError('nvmm_gpa_to_hva', 'ENOENT', `guest address 0x${gpa.toString(16)} is not mapped`);
+    return { hva: area.hva + (gpa - area.gpa), prot: area.prot };
+  }
+
+  hvaWritten(hva: number, size: number): void {
+    const first = hva - (hva % PAGE);
+    for (let page = first; page < hva + size; page += PAGE) {
+      if (!this.tables.isCode(page)) continue;
+      this.tables.announce(page);
+      for (const block of this.tables.usedBlocks()) this.kick(block);
+    }
+  }
+
+  // ---- Assists and control ------------------------------------------------------------------------------
+
+  assistIo(machine: Machine, vcpu: Vcpu): void {
+    const emulated = this.find('nvmm_assist_io', machine, vcpu);
+    this.assist.io(machine, vcpu, emulated.callbacks);
+  }
+
+  assistMem(machine: Machine, vcpu: Vcpu): void {
+    const verb = 'nvmm_assist_mem';
+    const emulated = this.find(verb, machine, vcpu);
+    if (vcpu.exit.reason !== Exit.MEMORY) {
+      throw new NvmmError(verb, 'EINVAL', `the last exit has reason ${vcpu.exit.reason}, not MEMORY`);
+    }
+    emulated.assistMemory();
+  }
+
+  ctl(op: number, machid: number): MachineInfo {
+    if (op !== CtlOp.MACH_INFO)
+      throw new NvmmError('nvmm_ctl', 'EINVAL', `no control operation ${op} exists`);
+    this.check('nvmm_ctl', { machid });
+    let vcpus = 0;
+    for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
+      if (this.tables.get(machid, MachineWord.VCPUS + cpuid) !== 0) vcpus++;
+    }
+    let ram = 0;
+    for (let i = 0; i < this.tables.get(machid, MachineWord.HVA_COUNT); i++) {
+      const { start, end } = this.hvaAt(machid, i);
+      ram += end - start;
+    }
+    return { machid, vcpus, ram, pid: 0, time: this.tables.get(machid, MachineWord.CREATED) };
+  }
+
+  /** Counters of this thread's vCPUs, for `--stats`. */
+  stats(): Record<string, number> {
+    const total: Record<string, number> = {};
+    for (const emulated of this.vcpus.values()) {
+      for (const [name, value] of Object.entries(emulated.stats())) total[name] = (total[name] ?? 0) + value;
+    }
+    return total;
+  }
+
+  close(): void {
+    for (const machid of [...this.created]) {
+      if (this.machineExists(machid)) this.machineDestroy({ machid });
+    }
+    for (const emulated of this.vcpus.values()) emulated.destroy();
+    this.vcpus.clear();
+  }
+}
+
+/** The guest-physical areas of a machine. */
+export function readAreas(
+  tables: Tables,
+  machid: number,
+): { gpa: number; size: number; hva: number; prot: number }[] {
+  return Array.from({ length: tables.get(machid, MachineWord.AREA_COUNT) }, (_, i) => {
+    const at = MachineWord.AREAS + AREA_WORDS * i;
+    const pages = (word: number): number => (tables.get(machid, at + word) >>> 0) * PAGE;
+    return { gpa: pages(0), size: pages(1), hva: pages(2), prot: tables.get(machid, at + 3) };
+  });
+}

@@ -1,0 +1,223 @@
+import type { Instruction, Opcode } from '../instruction.ts';
+import { Field, Leave, Slot } from '../state.ts';
+import { i32 } from '../wasm/expression.ts';
+import { ModuleBuilder, type FunctionReference } from '../wasm/module.ts';
+import { Emitter, type Callees } from './emitter.ts';
+import { formKey, formOf, type Form } from './form.ts';
+import { integerGroups } from './integer/index.ts';
+import { JOIN, systemMove } from './integer/control.ts';
+import { HANDLER, SERVICES } from './runtime.ts';
+import type { Semantics, SemanticsGroup } from './semantics.ts';
+
+/** Handlers that exist from the start, by their slot in the function table. */
+export const FixedHandler = {
+  /** The block was invalidated: the run loop finds the instruction anew. */
+  STALE: 0,
+  UNDEFINED: 1,
+  /** Longer than 15 bytes. */
+  TOO_LONG: 2,
+  /** Ends a run of one instruction. */
+  STOP: 3,
+  /** Joins a block to the next, by code size: 16, 32, 64. */
+  JOIN_16: 4,
+  JOIN_32: 5,
+  JOIN_64: 6,
+  /** Puts the record's immediate into Slot.TEMPORARY, for a displacement of 64 bits. */
+  SET_TEMPORARY: 7,
+  COUNT: 8,
+} as const;
+
+interface Meaning {
+  semantics: Semantics;
+  ending: boolean;
+  group: SemanticsGroup;
+}
+
+const joinForm = (codeSize: number): Form => ({
+  mnemonic: JOIN,
+  operands: [],
+  operandSize: codeSize,
+  addressSize: codeSize,
+  codeSize,
+  stackSize: codeSize,
+  addressing: 0,
+  checked: false,
+  condition: 0,
+  rep: 0,
+  lock: false,
+});
+
+const TABLE_START = 4096;
+
+export type Services = Record<keyof typeof SERVICES, (...numbers: number[]) => number | void>;
+
+/**
+ * The interpreter's handlers: one WebAssembly function for each form of instruction, generated when the first
+ * instruction of that form is decoded, a block's worth to a module. They call one another through the table.
+ */
+export class Handlers {
+  readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_START });
+  private readonly memory: WebAssembly.Memory;
+  private readonly meanings = new Map<string, Meaning>();
+  private readonly library: Record<string, WebAssembly.ExportValue> = {};
+  private readonly libraryOf = new Map<SemanticsGroup, string[]>();
+  private readonly services: Services;
+  private readonly slots = new Map<Opcode, Map<number, number>>();
+  private readonly endings = new Set<number>();
+  private next: number = FixedHandler.COUNT;
+  private waiting: { slot: number; form: Form; meaning: Meaning }[] = [];
+  private readonly groups: readonly SemanticsGroup[];
+  /** Modules compiled so far. */
+  modules = 0;
+
+  constructor(memory: WebAssembly.Memory, services: Services, moreGroups: readonly SemanticsGroup[] = []) {
+    this.memory = memory;
+    this.services = services;
+    this.groups = [...integerGroups, ...moreGroups];
+    for (const group of this.groups) {
+      for (const [ending, table] of [
+        [false, group.plain],
+        [true, group.ending ?? {}],
+      ] as const) {
+        for (const [mnemonic, semantics] of Object.entries(table))
+          this.meanings.set(mnemonic, { semantics, ending, group });
+      }
+    }
+    this.buildLibrary();
+    this.buildFixed();
+  }
+
+  private get pages(): number {
+    return this.memory.buffer.byteLength / 65536;
+  }
+
+  private instantiate(module: ModuleBuilder): WebAssembly.Exports {
+    this.modules++;
+    const compiled = new WebAssembly.Module(module.toBytes());
+    const env = { memory: this.memory, table: this.table, ...this.services, ...this.library };
+    return new WebAssembly.Instance(compiled, { env: env as WebAssembly.ModuleImports }).exports;
+  }
+
+  /** Routines of all groups in one module; later modules import what they use. */
+  private buildLibrary(): void {
+    const module = new ModuleBuilder(this.pages);
+    const references = importServices(module);
+    const routines = this.groups.flatMap((group) => Object.entries(group.library ?? {}));
+    const builders = routines.map(([name, routine]) => {
+      const builder = module.function(routine.signature, name);
+      references.set(name, builder);
+      return builder;
+    });
+    routines.forEach(([, routine], i) => routine.build(builders[i], lookup(references)));
+    const exports = this.instantiate(module);
+    for (const [name] of routines) this.library[name] = exports[name];
+    for (const group of this.groups) this.libraryOf.set(group, Object.keys(group.library ?? {}));
+  }
+
+  private buildFixed(): void {
+    const leave = (code: number) => (c: Emitter) => {
+      c.setField32(Field.CURRENT, c.d);
+      c.f.return(i32.const(code));
+    };
+    const bodies: [number, number, Semantics][] = [
+      [FixedHandler.STALE, 64, leave(Leave.STALE)],
+      [FixedHandler.UNDEFINED, 64, (c) => c.raise(i32.const(6))],
+      [FixedHandler.TOO_LONG, 64, (c) => c.raise(i32.const(13))],
+      [FixedHandler.STOP, 64, leave(Leave.STALE)],
+      [FixedHandler.JOIN_16, 16, (c) => c.jumpRelative(0)],
+      [FixedHandler.JOIN_32, 32, (c) => c.jumpRelative(0)],
+      [FixedHandler.JOIN_64, 64, (c) => c.jumpRelative(0)],
+      [FixedHandler.SET_TEMPORARY, 64, setTemporary],
+    ];
+    const module = new ModuleBuilder(this.pages);
+    const references = importServices(module);
+    for (const [slot, codeSize, body] of bodies) {
+      const f = module.function(HANDLER);
+      body(new Emitter(f, joinForm(codeSize), lookup(references)));
+      f.unreachable();
+      module.element(slot, f);
+    }
+    const f = module.function(HANDLER, 'enter');
+    const s = f.parameter('i32', 0);
+    const d = f.parameter('i32', 1);
+    f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
+    this.enter = this.instantiate(module).enter as (s: number, d: number) => number;
+  }
+
+  /** Runs from a record until something leaves. */
+  enter!: (s: number, d: number) => number;
+
+  /** The slot of an instruction's handler, which exists after compile(). */
+  slotFor(instruction: Instruction, context: number): number {
+    const opcode = instruction.opcode!;
+    let forms = this.slots.get(opcode);
+    if (!forms) this.slots.set(opcode, (forms = new Map()));
+    const key = formKey(instruction, context);
+    const known = forms.get(key);
+    if (known !== undefined) return known;
+    const slot = this.assign(formOf(instruction, context));
+    forms.set(key, slot);
+    return slot;
+  }
+
+  private assign(form: Form): number {
+    const system = systemMove(form.mnemonic, form.operands);
+    const found = this.meanings.get(form.mnemonic);
+    if (!found && !system) return FixedHandler.UNDEFINED;
+    const meaning = system ? { semantics: system, ending: true, group: integerGroups[0] } : found!;
+    const slot = this.next++;
+    if (slot >= this.table.length) this.table.grow(this.table.length);
+    if (meaning.ending) this.endings.add(slot);
+    this.waiting.push({ slot, form, meaning });
+    return slot;
+  }
+
+  /** Whether a block ends with this handler. */
+  ends(slot: number): boolean {
+    return slot < FixedHandler.COUNT || this.endings.has(slot);
+  }
+
+  /** Generates the handlers that were asked for since the last time. */
+  compile(): void {
+    if (this.waiting.length === 0) return;
+    const batch = this.waiting;
+    this.waiting = [];
+    const module = new ModuleBuilder(this.pages);
+    const references = importServices(module);
+    for (const group of new Set(batch.map(({ meaning }) => meaning.group))) {
+      for (const name of this.libraryOf.get(group)!) {
+        const { signature } = group.library![name];
+        references.set(name, module.import(name, signature));
+      }
+    }
+    for (const { slot, form, meaning } of batch) {
+      const f = module.function(HANDLER);
+      const emitter = new Emitter(f, form, lookup(references));
+      meaning.semantics(emitter);
+      if (!meaning.ending) emitter.next();
+      f.unreachable();
+      module.element(slot, f);
+    }
+    this.instantiate(module);
+  }
+}
+
+function setTemporary(c: Emitter): void {
+  c.setField64(Field.SLOTS + 8 * Slot.TEMPORARY, c.immediate());
+  c.next();
+}
+
+function importServices(module: ModuleBuilder): Map<string, FunctionReference> {
+  const references = new Map<string, FunctionReference>();
+  for (const [name, signature] of Object.entries(SERVICES))
+    references.set(name, module.import(name, signature));
+  return references;
+}
+
+function lookup(references: Map<string, FunctionReference>): Callees {
+  return (name) => {
+    const found = references.get(name);
+    if (!found) throw new Error(`generated code calls '${name}', which its group does not have`);
+    return found;
+  };
+}

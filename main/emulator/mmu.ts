@@ -1,0 +1,375 @@
+import { Prot } from '../nvmm/constants.ts';
+import { Cr0, Cr4, Efer, type Cpu } from './cpu.ts';
+import { Vector } from './fault.ts';
+import type { PhysicalMap } from './physical.ts';
+import {
+  Area,
+  Field,
+  JUMP_CACHE_ENTRIES,
+  TLB_ENTRIES,
+  TLB_ENTRY,
+  TlbKind,
+  TlbSet,
+  tlbOffset,
+} from './state.ts';
+
+/** What an access does: the index of its translation table. */
+export const Access = { READ: TlbKind.READ, WRITE: TlbKind.WRITE, FETCH: TlbKind.FETCH } as const;
+
+/** Page-table entry bits, low half. */
+const Pte = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
+const NX_HIGH = 1 << 31;
+/** Page-fault error code (SDM vol. 3, 4.7). */
+const PageFault = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
+
+/** Physical addresses have 40 bits: more than NVMM's 128 GiB, and what small AMD processors have. */
+export const PHYSICAL_BITS = 40;
+const RESERVED_HIGH = (0xfffff << (PHYSICAL_BITS - 32)) & 0xfffff;
+
+const TWO_32 = 2 ** 32;
+const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
+/** Marks an entry of the translation tables that nothing matches. */
+const NO_TAG = 1;
+/** In the fourth word of an entry, beside the host page: the translation came from a large page. */
+const LARGE = 1;
+
+/**
+ * Entries that were filled since the last flush, beyond which clearing whole tables is as cheap. Also a bound
+ * on the list's memory.
+ */
+const FILLED_MAXIMUM = 16384;
+
+/** What translate() ended with when it gave -1. */
+export const Failure = { NONE: 0, FAULT: 1, EXIT: 2 } as const;
+
+/**
+ * Paging (SDM vol. 3, chapter 4) and the software TLB. A translation that fails leaves either a fault
+ * (FAULT_VECTOR, FAULT_ERROR and CR2 are set) or a guest-physical access that nothing serves
+ * (`exitGpa`, `exitProt`), for the caller to turn into an exit.
+ */
+export class Mmu {
+  private readonly cpu: Cpu;
+  private readonly physical: PhysicalMap;
+  /** Whether a host page holds decoded code: its entries are not filled for writing. */
+  private readonly isCode: (hostPage: number) => boolean;
+  private readonly filled = new Int32Array(FILLED_MAXIMUM);
+  private readonly filledGlobal = new Uint8Array(FILLED_MAXIMUM);
+  private filledCount = 0;
+  private readonly jumps = new Int32Array(JUMP_CACHE_ENTRIES);
+  private jumpCount = 0;
+
+  failure: number = Failure.NONE;
+  exitGpa = 0;
+  exitProt = 0;
+  /** The exit is about a page table, not about what the access is for. */
+  exitIsTable = false;
+  /** Pages (linear, as low halves of page addresses) whose accesses are watched by data breakpoints. */
+  watched: ((linear: number) => boolean) | undefined;
+  misses = 0;
+
+  /** Results of the last walk. */
+  private pageGpa = 0;
+  private pageGlobal = false;
+  private pageLarge = false;
+  private pageDirty = false;
+
+  constructor(cpu: Cpu, physical: PhysicalMap, isCode: (hostPage: number) => boolean) {
+    this.cpu = cpu;
+    this.physical = physical;
+    this.isCode = isCode;
+    this.flushAll();
+  }
+
+  /**
+   * Host address of a linear address for an access, or -1 (see `failure`). `user` is false for what the
+   * processor does on its own behalf (descriptor tables, TSS), whatever the CPL.
+   */
+  translate(linear: number, access: number, user: boolean, set: number): number {
+    const cpu = this.cpu;
+    const words = cpu.words;
+    const low = linear | 0;
+    const high = Math.floor(linear / TWO_32) | 0;
+    const entry = cpu.s + tlbOffset(set, access) + ((low >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
+    const at = entry >>> 2;
+    const tag = low & ~0xfff;
+    if (words[at] === tag && words[at + 1] === high) return (low + words[at + 2]) >>> 0;
+    return this.miss(linear, low, high, access, user, set, at);
+  }
+
+  private miss(
+    linear: number,
+    low: number,
+    high: number,
+    access: number,
+    user: boolean,
+    set: number,
+    at: number,
+  ): number {
+    this.misses++;
+    const cpu = this.cpu;
+    if (!this.walk(linear, low, high, access, user, set)) return -1;
+    const gpa = this.pageGpa;
+    const host = this.physical.host(gpa, PROT_OF[access]);
+    if (host < 0) {
+      this.failure = Failure.EXIT;
+      this.exitIsTable = false;
+      this.exitGpa = gpa + (low & 0xfff);
+      this.exitProt = PROT_OF[access];
+      return -1;
+    }
+    const writable = access !== Access.WRITE || (this.pageDirty && !this.isCode(host));
+    if (writable && !(access !== Access.FETCH && this.watched?.(linear))) {
+      const words = cpu.words;
+      words[at] = low & ~0xfff;
+      words[at + 1] = high;
+      words[at + 2] = host - (low & ~0xfff);
+      words[at + 3] = host | (this.pageLarge ? LARGE : 0);
+      if (this.filledCount === FILLED_MAXIMUM) this.flushAll();
+      else {
+        this.filled[this.filledCount] = at;
+        this.filledGlobal[this.filledCount++] = this.pageGlobal ? 1 : 0;
+      }
+    }
+    return host + (low & 0xfff);
+  }
+
+  private fault(linear: number, error: number): false {
+    this.failure = Failure.FAULT;
+    this.cpu.setNumber(Field.CR2, linear);
+    this.cpu.set(Field.FAULT_VECTOR, Vector.PF);
+    this.cpu.set(Field.FAULT_ERROR, error);
+    return false;
+  }
+
+  /** Walks the page tables for an access; sets pageGpa and the like, and the accessed and dirty bits. */
+  private walk(
+    linear: number,
+    low: number,
+    high: number,
+    access: number,
+    user: boolean,
+    set: number,
+  ): boolean {
+    const cpu = this.cpu;
+    const cr0 = cpu.get(Field.CR0);
+    if ((cr0 & Cr0.PG) === 0) {
+      this.pageGpa = (low & ~0xfff) >>> 0;
+      this.pageGlobal = false;
+      this.pageLarge = false;
+      this.pageDirty = true;
+      return true;
+    }
+    const cr4 = cpu.get(Field.CR4);
+    const nx = (cpu.get(Field.EFER) & Efer.NXE) !== 0;
+    const pae = (cr4 & Cr4.PAE) !== 0;
+    const long = cpu.longMode;
+    let error = (access === Access.WRITE ? PageFault.W : 0) | (user ? PageFault.U : 0);
+    if (access === Access.FETCH && (nx || (cr4 & Cr4.SMEP) !== 0)) error |= PageFault.I;
+
+    let table: number;
+    let shift: number;
+    const cr3 = cpu.get(Field.CR3);
+    if (long) {
+      table = (cpu.high(Field.CR3) & 0xfffff) * TWO_32 + ((cr3 & ~0xfff) >>> 0);
+      shift = 39;
+    } else if (pae) {
+      table = (cr3 & ~0x1f) >>> 0;
+      shift = 30;
+    } else {
+      table = (cr3 & ~0xfff) >>> 0;
+      shift = 22;
+    }
+
+    const wide = pae || long;
+    let permissions = Pte.W | Pte.U;
+    let noExecute = false;
+    let entryLow = 0;
+    let entryHigh = 0;
+    let host = 0;
+    for (;;) {
+      const index = wide ? tableIndex(low, high, shift) : (low >>> shift) & 0x3ff;
+      const address = table + index * (wide ? 8 : 4);
+      host = this.physical.host(address, Prot.READ);
+      if (host < 0) {
+        this.failure = Failure.EXIT;
+        this.exitIsTable = true;
+        this.exitGpa = address;
+        this.exitProt = Prot.READ;
+        return false;
+      }
+      entryLow = cpu.words[host >>> 2];
+      entryHigh = wide ? cpu.words[(host + 4) >>> 2] : 0;
+      if ((entryLow & Pte.P) === 0) return this.fault(linear, error);
+      const pdpte32 = wide && !long && shift === 30;
+      if (wide) {
+        let reserved = entryHigh & RESERVED_HIGH;
+        if (!nx && entryHigh & NX_HIGH) reserved = 1;
+        if (pdpte32) reserved |= (entryLow & 0x1e6) | (entryHigh & NX_HIGH);
+        if (shift === 39 && entryLow & Pte.PS) reserved = 1;
+        if (reserved) return this.fault(linear, error | PageFault.P | PageFault.RSVD);
+      }
+      if (!pdpte32) {
+        permissions &= entryLow;
+        if (entryHigh & NX_HIGH) noExecute = true;
+      }
+      const leaf = shift === 12 || (entryLow & Pte.PS && (wide ? !pdpte32 : (cr4 & Cr4.PSE) !== 0));
+      if (leaf) break;
+      if (!pdpte32 && (entryLow & Pte.A) === 0) this.orWord(host, Pte.A);
+      table = (entryHigh & 0xfffff) * TWO_32 + ((entryLow & ~0xfff) >>> 0);
+      shift -= wide ? 9 : 10;
+    }
+
+    const large = shift !== 12;
+    if (large) {
+      // Bits between the flags and the page frame of a large page are reserved (bit 12 is PAT).
+      const below = wide ? 2 ** shift - 1 : 0x3fffff;
+      const frameBits = entryLow & below & ~0x1fff;
+      if (wide ? frameBits !== 0 : (frameBits & 0x200000) !== 0 || frameBits >>> 21 !== 0) {
+        return this.fault(linear, error | PageFault.P | PageFault.RSVD);
+      }
+    }
+
+    if (!this.allowed(access, user, set, permissions, noExecute && nx, cr0, cr4)) {
+      return this.fault(linear, error | PageFault.P);
+    }
+
+    const wanted = access === Access.WRITE ? Pte.A | Pte.D : Pte.A;
+    if ((entryLow & wanted) !== wanted) this.orWord(host, wanted);
+    this.pageDirty = access === Access.WRITE || (entryLow & Pte.D) !== 0;
+    this.pageGlobal = (entryLow & Pte.G) !== 0 && (cr4 & Cr4.PGE) !== 0;
+    this.pageLarge = large;
+    if (!large) this.pageGpa = (entryHigh & 0xfffff) * TWO_32 + ((entryLow & ~0xfff) >>> 0);
+    else if (!wide) {
+      // PSE-36: bits 13-20 are address bits 32-39.
+      this.pageGpa =
+        ((entryLow >>> 13) & 0xff) * TWO_32 + (((entryLow & 0xffc00000) | (low & 0x3ff000)) >>> 0);
+    } else {
+      const mask = 2 ** shift - 1;
+      this.pageGpa = (entryHigh & 0xfffff) * TWO_32 + (((entryLow & ~mask) | (low & mask & ~0xfff)) >>> 0);
+    }
+    return true;
+  }
+
+  private allowed(
+    access: number,
+    user: boolean,
+    set: number,
+    permissions: number,
+    noExecute: boolean,
+    cr0: number,
+    cr4: number,
+  ): boolean {
+    const userPage = (permissions & Pte.U) !== 0;
+    if (access === Access.FETCH && noExecute) return false;
+    if (user) return userPage && (access !== Access.WRITE || (permissions & Pte.W) !== 0);
+    if (userPage) {
+      if (access === Access.FETCH) return (cr4 & Cr4.SMEP) === 0;
+      if ((cr4 & Cr4.SMAP) !== 0 && set !== TlbSet.SUPERVISOR_AC) return false;
+    }
+    return access !== Access.WRITE || (permissions & Pte.W) !== 0 || (cr0 & Cr0.WP) === 0;
+  }
+
+  private orWord(host: number, bits: number): void {
+    Atomics.or(this.cpu.words, host >>> 2, bits);
+  }
+
+  // ---- Flushing -----------------------------------------------------------------------------------------
+
+  /** Forgets everything. */
+  flushAll(): void {
+    const { cpu } = this;
+    const start = (cpu.s + Area.TLB) >>> 2;
+    const tables = TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES;
+    for (let i = 0; i < tables; i++) cpu.words[start + 4 * i] = NO_TAG;
+    this.filledCount = 0;
+    const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
+    for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
+      cpu.words[cache + 4 * i] = -1;
+      cpu.words[cache + 4 * i + 1] = 0x7fffffff;
+    }
+    this.jumpCount = 0;
+  }
+
+  /** Forgets what is not global: a load of CR3. */
+  flushLocal(): void {
+    const words = this.cpu.words;
+    let kept = 0;
+    for (let i = 0; i < this.filledCount; i++) {
+      const at = this.filled[i];
+      if (this.filledGlobal[i]) {
+        this.filled[kept] = at;
+        this.filledGlobal[kept++] = 1;
+      } else words[at] = NO_TAG;
+    }
+    this.filledCount = kept;
+    this.flushJumps();
+  }
+
+  /** INVLPG: one page, of whatever size. */
+  flushPage(linear: number): void {
+    const words = this.cpu.words;
+    const low = linear | 0;
+    const high = Math.floor(linear / TWO_32) | 0;
+    for (let i = 0; i < this.filledCount; i++) {
+      const at = this.filled[i];
+      if (words[at + 1] !== high) continue;
+      const exact = (words[at] & ~0xfff) === (low & ~0xfff);
+      // A large page has many entries here; a gigabyte is the largest.
+      const large = (words[at + 3] & LARGE) !== 0 && words[at] >>> 30 === low >>> 30;
+      if (exact || large) words[at] = NO_TAG;
+    }
+    this.flushJumps();
+  }
+
+  /** Takes writing away from every translation to a host page that now holds code. */
+  protect(hostPage: number): void {
+    const words = this.cpu.words;
+    for (let set = 0; set < TlbSet.COUNT; set++) {
+      const start = (this.cpu.s + tlbOffset(set, TlbKind.WRITE)) >>> 2;
+      for (let i = 0; i < TLB_ENTRIES; i++) {
+        const at = start + 4 * i;
+        if (words[at] !== NO_TAG && (words[at + 3] & ~0xfff) === (hostPage | 0)) words[at] = NO_TAG;
+      }
+    }
+  }
+
+  // ---- The jump cache -----------------------------------------------------------------------------------
+
+  /** Remembers where the code of a linear address (with the context's salt) is. */
+  rememberJump(linearLow: number, linearHigh: number, record: number): void {
+    const { cpu } = this;
+    const hash = (linearLow ^ (linearLow >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
+    const at = (cpu.s + Area.JUMP_CACHE + 16 * hash) >>> 2;
+    if (this.jumpCount === JUMP_CACHE_ENTRIES) this.flushJumps();
+    this.jumps[this.jumpCount++] = at;
+    cpu.words[at] = linearLow;
+    cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
+    cpu.words[at + 2] = record;
+  }
+
+  private codeLimit = 0xffffffff;
+  private codeBase = 0;
+
+  /** The jump cache holds what fits the code segment: another limit or base makes it worthless. */
+  flushJumpsOnLimit(limit: number, base: number): void {
+    if (limit === this.codeLimit && base === this.codeBase) return;
+    this.codeLimit = limit;
+    this.codeBase = base;
+    this.flushJumps();
+  }
+
+  flushJumps(): void {
+    const words = this.cpu.words;
+    for (let i = 0; i < this.jumpCount; i++) {
+      words[this.jumps[i]] = -1;
+      words[this.jumps[i] + 1] = 0x7fffffff;
+    }
+    this.jumpCount = 0;
+  }
+}
+
+function tableIndex(low: number, high: number, shift: number): number {
+  if (shift < 30) return (low >>> shift) & 511;
+  if (shift === 30) return ((high & 0x7f) << 2) | (low >>> 30);
+  return (high >>> 7) & 511;
+}

@@ -1,0 +1,701 @@
+import { Exit } from '../nvmm/constants.ts';
+import { Blocks } from './blocks.ts';
+import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
+import { Decoder } from './decoder/decoder.ts';
+import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
+import { codeSizeOf } from './generate/form.ts';
+import { Handlers } from './generate/handlers.ts';
+import { sseGroups } from './generate/sse/index.ts';
+import { LinearMemory, type PhysicalFallback } from './linear.ts';
+import { Access, Failure, Mmu } from './mmu.ts';
+import type { PhysicalMap } from './physical.ts';
+import { Area, Field, Leave, Record, SegmentIndex, Slot } from './state.ts';
+import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
+import { Debug } from './system/debug.ts';
+import { runHelper } from './system/dispatch.ts';
+import { deliver, type EventSource } from './system/interrupts.ts';
+
+const TWO_32 = 2 ** 32;
+const PENDING = 0x80000000 | 0;
+/** SHADOW_AT when there is none: no budget is ever that large. */
+const NO_SHADOW = 0x7fffffff;
+
+/**
+ * Instructions between two looks at the clock: about 0.3 ms at the speeds that the interpreter reaches, so that
+ * a run of a millisecond ends within its time.
+ */
+const SLICE = 50_000;
+/** Milliseconds after which a run returns with NONE: NVMM's host time slice, which VMMs rely on. */
+const RUN_MILLISECONDS = 1;
+
+/** Ticks of the time-stamp counter in a second: a nanosecond each, so that no conversion loses anything. */
+export const TSC_HZ = 1e9;
+
+/** Injected or raised exceptions that do not set RF in the saved flags (nvmm.md 6.7). */
+const WITHOUT_RF: ReadonlySet<number> = new Set([Vector.DB, Vector.OF, Vector.DF, Vector.MC, Vector.BP]);
+const CONTRIBUTORY: ReadonlySet<number> = new Set([0, 10, 11, 12, 13]);
+
+/** What a processor needs of the machine around it. */
+export interface Surroundings {
+  readonly physical: PhysicalMap;
+  readonly fallback: PhysicalFallback;
+  /** Marks host pages that hold decoded code, for all writers to see. */
+  markCode(hostPage: number, holds: boolean): void;
+  /** Whether any vCPU has decoded code from a host page. */
+  isCode(hostPage: number): boolean;
+  /** Tells the other vCPUs that bytes with code were written. */
+  codeWritten(hostPage: number): void;
+  /** Does what other threads asked for: drops code that they wrote. */
+  catchUp(p: Processor): void;
+  /** A leaf as the machine configured it: the processor's own answer, changed; null when it exits. */
+  configuredCpuid(leaf: number, own: CpuidResult): CpuidResult | null;
+}
+
+/** An exit as the processor finds it; the driver writes it into the nvmm_vcpu_exit. */
+export interface ExitRecord {
+  reason: number;
+  gpa: number;
+  prot: number;
+  in: boolean;
+  port: number;
+  segment: number;
+  /** Bytes. */
+  addressSize: number;
+  operandSize: number;
+  rep: boolean;
+  string: boolean;
+  msr: number;
+  valueLow: number;
+  valueHigh: number;
+  /** Address of the next instruction. */
+  nextLow: number;
+  nextHigh: number;
+  hwcode: number;
+}
+
+interface PendingEvent {
+  vector: number;
+  /** -1: none is pushed. */
+  error: number;
+  source: EventSource;
+  resume: boolean;
+}
+
+/** One x86-64 processor: the run loop around the generated code, exceptions, events and time. */
+export class Processor {
+  readonly cpu: Cpu;
+  readonly mmu: Mmu;
+  readonly blocks: Blocks;
+  readonly handlers: Handlers;
+  readonly linear: LinearMemory;
+  readonly debug: Debug;
+  readonly cpuid: number;
+  private readonly world: Surroundings;
+
+  /** The exit that is being recorded. */
+  readonly exit: ExitRecord = {
+    reason: Exit.NONE,
+    gpa: 0,
+    prot: 0,
+    in: false,
+    port: 0,
+    segment: 0,
+    addressSize: 0,
+    operandSize: 0,
+    rep: false,
+    string: false,
+    msr: 0,
+    valueLow: 0,
+    valueHigh: 0,
+    nextLow: 0,
+    nextHigh: 0,
+    hwcode: 0,
+  };
+  /** A retired instruction (HLT, a TPR write) wants this exit; NONE otherwise. */
+  exitAfter: number = Exit.NONE;
+
+  intWindow = false;
+  nmiWindow = false;
+  nmiBlocked = false;
+  /** The next instruction runs in an interrupt shadow. */
+  shadow = false;
+  /** An event whose delivery was interrupted by an exit, or that was injected and waits for the run. */
+  pendingEvent: PendingEvent | null = null;
+  /** TPR writes exit. */
+  tprExits = false;
+
+  /** Scratch for helpers. */
+  msrLow = 0;
+  msrHigh = 0;
+  readonly imageBuffer = new Uint8Array(1024);
+  readonly tscHz = TSC_HZ;
+  private tscOffset = 0;
+
+  /** Instructions retired since power-on. */
+  retired = 0;
+  private stepping = false;
+  private nextPageRip = 0;
+
+  constructor(
+    memory: WebAssembly.Memory,
+    block: { address: number; size: number },
+    cpuid: number,
+    world: Surroundings,
+  ) {
+    const cpu = new Cpu(memory, block.address);
+    this.cpu = cpu;
+    this.cpuid = cpuid;
+    this.world = world;
+    this.mmu = new Mmu(cpu, world.physical, world.isCode);
+    this.linear = new LinearMemory(cpu, this.mmu, world.fallback, world.isCode, (host, bytes) =>
+      this.codeWasWritten(host, bytes),
+    );
+    this.debug = new Debug(this);
+    this.handlers = new Handlers(
+      memory,
+      {
+        readSlow: (_s, bytes) => this.readSlow(bytes),
+        writeSlow: (_s, bytes) => this.writeSlow(bytes),
+        modifySlow: (_s, bytes) => this.modifySlow(bytes),
+        modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
+        helper: (_s, record, number) => this.helper(record, number),
+      },
+      sseGroups,
+    );
+    this.blocks = new Blocks(
+      cpu,
+      new Decoder(DECODED_FEATURES),
+      this.handlers,
+      { start: block.address + Area.RECORDS, end: block.address + block.size },
+      (hostPage, holds) => {
+        world.markCode(hostPage, holds);
+        if (holds) this.mmu.protect(hostPage);
+      },
+      () => {
+        this.mmu.flushJumps();
+        cpu.set(Field.LINK_FROM, 0);
+      },
+    );
+    this.blocks.clear();
+    cpu.set(Field.JUMP_CACHE, block.address + Area.JUMP_CACHE);
+    cpu.set64(Field.SLOTS + 8 * Slot.ZERO, 0, 0);
+    cpu.set(Field.SHADOW_AT, NO_SHADOW);
+  }
+
+  // ---- Slow memory accesses of generated code -----------------------------------------------------------
+
+  private accessLinear(): number {
+    const { cpu } = this;
+    if (!cpu.longMode) return cpu.get(Field.ACCESS_ADDRESS) >>> 0;
+    if (!cpu.isCanonical(Field.ACCESS_ADDRESS)) {
+      cpu.set(Field.FAULT_VECTOR, cpu.get(Field.ACCESS_SEGMENT) === SegmentIndex.SS ? Vector.SS : Vector.GP);
+      cpu.set(Field.FAULT_ERROR, 0);
+      cpu.set(Field.LEAVE, Leave.FAULT);
+      return NaN;
+    }
+    return cpu.number(Field.ACCESS_ADDRESS);
+  }
+
+  /** Turns a result of LinearMemory (0 fault, -1 exit) into generated code's 0 with the reason in LEAVE. */
+  private leaveWith(result: number): 0 {
+    this.cpu.set(Field.LEAVE, result === 0 ? Leave.FAULT : Leave.EXIT);
+    return 0;
+  }
+
+  private readSlow(bytes: number): number {
+    const linear = this.accessLinear();
+    if (Number.isNaN(linear)) return 0;
+    const host = this.linear.forRead(linear, bytes, this.cpu.cpl === 3, this.cpu.tlbSet);
+    if (host <= 0) return this.leaveWith(host);
+    this.debug.accessed(linear, bytes, false);
+    return host | 0;
+  }
+
+  private writeSlow(bytes: number): number {
+    const linear = this.accessLinear();
+    if (Number.isNaN(linear)) return 0;
+    const { cpu } = this;
+    const result = this.linear.write(linear, bytes, cpu.s + Field.ACCESS_DATA, cpu.cpl === 3, cpu.tlbSet);
+    if (result <= 0) return this.leaveWith(result);
+    this.debug.accessed(linear, bytes, true);
+    return 1;
+  }
+
+  private modifySlow(bytes: number): number {
+    const linear = this.accessLinear();
+    if (Number.isNaN(linear)) return 0;
+    const { cpu } = this;
+    const user = cpu.cpl === 3;
+    // Both pages must be writable before anything is read: a device's register may notice being read.
+    const probe = this.linear.probeWrite(linear, bytes, user, cpu.tlbSet);
+    if (probe <= 0) return this.leaveWith(probe);
+    const host = this.linear.forRead(linear, bytes, user, cpu.tlbSet);
+    if (host <= 0) return this.leaveWith(host);
+    const bounce = cpu.s + Field.BOUNCE;
+    if (host !== bounce) cpu.bytes.copyWithin(bounce, host, host + bytes);
+    return bounce;
+  }
+
+  private modifyCommit(bytes: number): void {
+    const { cpu } = this;
+    const linear = this.accessLinear();
+    this.linear.write(linear, bytes, cpu.s + Field.BOUNCE, cpu.cpl === 3, cpu.tlbSet);
+    this.debug.accessed(linear, bytes, true);
+  }
+
+  private codeWasWritten(host: number, bytes: number): void {
+    const page = host - (host % 4096);
+    this.blocks.invalidate(page, host - page, bytes);
+    this.world.codeWritten(page);
+  }
+
+  private helper(record: number, number: number): number {
+    const { cpu } = this;
+    cpu.set(Field.CURRENT, record);
+    try {
+      return runHelper(this, record, number);
+    } catch (reason) {
+      if (reason instanceof GuestFault) {
+        cpu.set(Field.FAULT_VECTOR, reason.vector);
+        cpu.set(Field.FAULT_ERROR, reason.error);
+        return Leave.FAULT;
+      }
+      if (reason instanceof GuestExit) return Leave.EXIT;
+      throw reason;
+    }
+  }
+
+  // ---- Where instructions are ---------------------------------------------------------------------------
+
+  /** RIP of a record: CODE_BASE + its position (+ more). Sets Field.RIP. */
+  setRipFromRecord(record: number, more = 0): void {
+    const { cpu } = this;
+    const position = cpu.words[(record + Record.POSITION) >>> 2] & 0xffff;
+    const base = Field.SLOTS + 8 * Slot.CODE_BASE;
+    const low = (cpu.get(base) >>> 0) + position + more;
+    if (codeSizeOf(cpu.get(Field.CONTEXT)) === 64) {
+      cpu.set64(Field.RIP, low | 0, (cpu.high(base) + (low >= TWO_32 ? 1 : 0)) | 0);
+    } else cpu.set64(Field.RIP, low | 0, 0);
+  }
+
+  recordLength(record: number): number {
+    return cpu8(this.cpu, record + Record.LENGTH);
+  }
+
+  /** Takes the instructions of a block before `record` (and `self` more) off the budget. */
+  private retire(record: number, self: number): void {
+    const { cpu } = this;
+    cpu.set(Field.BUDGET, cpu.get(Field.BUDGET) - cpu8(cpu, record + Record.NUMBER) - self);
+  }
+
+  /** For helpers that set RIP: the instruction counts, and the block is left. */
+  retired1(record: number): number {
+    this.retire(record, 1);
+    this.cpu.set(Field.LINK_FROM, 0);
+    return Leave.RETIRED;
+  }
+
+  /** Segments, privileges or control registers changed. */
+  modeChanged(): void {
+    this.cpu.updateMode();
+    this.mmu.flushJumpsOnLimit(this.cpu.limit(SegmentIndex.CS), this.cpu.base(SegmentIndex.CS));
+  }
+
+  /** The record of the code at RIP, or the Leave code of what happened instead. */
+  private locate(single: boolean): number {
+    const { cpu, mmu } = this;
+    const context = cpu.get(Field.CONTEXT);
+    const low = cpu.get(Field.RIP);
+    const high = cpu.high(Field.RIP);
+    const user = cpu.cpl === 3;
+    let linear: number;
+    let limit = 16;
+    if (cpu.code64) {
+      if (!cpu.isCanonical(Field.RIP)) return this.locateFault(Vector.GP, 0);
+      linear = high * TWO_32 + (low >>> 0);
+    } else {
+      const last = cpu.limit(SegmentIndex.CS);
+      if (low >>> 0 > last) return this.locateFault(Vector.GP, 0);
+      limit = last - (low >>> 0) + 1;
+      linear = ((low >>> 0) + cpu.base(SegmentIndex.CS)) % TWO_32;
+    }
+    if (cpu.code64) limit = TWO_32;
+    const host = mmu.translate(linear, Access.FETCH, user, cpu.tlbSet);
+    if (host < 0) return this.locateFailed();
+
+    const linearLow = linear | 0;
+    const pageOffset = linearLow & 0xfff;
+    const baseLow = (low >>> 0) - pageOffset;
+    cpu.set64(
+      Field.SLOTS + 8 * Slot.CODE_BASE,
+      baseLow | 0,
+      cpu.code64 ? (high - (baseLow < 0 ? 1 : 0)) | 0 : 0,
+    );
+    this.nextPageRip = linear - pageOffset + 4096;
+    const record = single
+      ? this.blocks.single(host, context, limit, this.nextPage)
+      : this.blocks.find(host, context, limit, this.nextPage);
+    if (record < 0) return this.locateFailed();
+    if (!single) this.connect(record, linearLow, Math.floor(linear / TWO_32) | 0);
+    return record;
+  }
+
+  private readonly nextPage = (): number => {
+    const { cpu } = this;
+    const at = cpu.longMode ? this.nextPageRip : this.nextPageRip % TWO_32;
+    if (at >= 2 ** 47 && cpu.longMode) {
+      cpu.set(Field.FAULT_VECTOR, Vector.GP);
+      cpu.set(Field.FAULT_ERROR, 0);
+      this.mmu.failure = Failure.FAULT;
+      return -1;
+    }
+    return this.mmu.translate(at, Access.FETCH, cpu.cpl === 3, cpu.tlbSet);
+  };
+
+  private locateFault(vector: number, error: number): number {
+    this.cpu.set(Field.FAULT_VECTOR, vector);
+    this.cpu.set(Field.FAULT_ERROR, error);
+    return -Leave.FAULT;
+  }
+
+  private locateFailed(): number {
+    if (this.mmu.failure === Failure.FAULT) return -Leave.FAULT;
+    this.exit.reason = Exit.MEMORY;
+    this.exit.gpa = this.mmu.exitGpa;
+    this.exit.prot = this.mmu.exitProt;
+    return -Leave.EXIT;
+  }
+
+  /** Lets later jumps find the block without us: the jump cache, and a link from the jump that led here. */
+  private connect(record: number, linearLow: number, linearHigh: number): void {
+    if (this.blocks.straddles) return;
+    const { cpu } = this;
+    this.mmu.rememberJump(linearLow, linearHigh, record);
+    const from = cpu.get(Field.LINK_FROM);
+    if (from === 0 || !this.blocks.isLinkable(from)) return;
+    // Only within a linear page: a link must hold whatever the other page is mapped to later.
+    if (this.linkPage === linearLow >>> 12 && this.linkHigh === linearHigh) {
+      cpu.words[(from + Record.LINK) >>> 2] = record;
+    }
+  }
+  private linkPage = 0;
+  private linkHigh = 0;
+
+  /** Notes in which linear page the jump stands that asks for a link: before locate() moves CODE_BASE. */
+  private noteLinkPage(): void {
+    const { cpu } = this;
+    const base = Field.SLOTS + 8 * Slot.CODE_BASE;
+    if (cpu.code64) {
+      this.linkPage = cpu.get(base) >>> 12;
+      this.linkHigh = cpu.high(base);
+    } else {
+      this.linkPage = ((cpu.get(base) + cpu.get(cpu.baseField(SegmentIndex.CS))) | 0) >>> 12;
+      this.linkHigh = 0;
+    }
+  }
+
+  // ---- The run loop -------------------------------------------------------------------------------------
+
+  /** Runs the guest until something is recorded in `exit`. */
+  run(): void {
+    const { cpu, exit } = this;
+    exit.reason = Exit.NONE;
+    this.exitAfter = Exit.NONE;
+    this.grant();
+    const end = performance.now() + RUN_MILLISECONDS;
+    cpu.set(Field.LINK_FROM, 0);
+    if (this.pendingEvent && !this.deliverPending()) {
+      this.settle();
+      return;
+    }
+    for (;;) {
+      if (cpu.get(Field.PENDING) !== 0 && this.attend()) break;
+      if (this.windowOpens()) break;
+      if (this.debug.active || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
+        if (!this.step()) break;
+      } else if (!this.burst()) break;
+      if (cpu.get(Field.BUDGET) <= 0) {
+        if (performance.now() >= end) break;
+        this.regrant();
+      }
+    }
+    this.settle();
+  }
+
+  /**
+   * Runs exactly one instruction (one round of a repeated one), for assists and debuggers. The exit's reason is
+   * NONE when it was retired or faulted into the guest's handler.
+   */
+  runOne(): void {
+    this.exit.reason = Exit.NONE;
+    this.exitAfter = Exit.NONE;
+    this.grant();
+    this.cpu.set(Field.LINK_FROM, 0);
+    this.step();
+    this.settle();
+  }
+
+  private grant(): void {
+    const { cpu } = this;
+    cpu.set(Field.BUDGET, SLICE);
+    cpu.set(Field.BUDGET_START, SLICE);
+    cpu.set(Field.SHADOW_AT, this.shadow ? SLICE : NO_SHADOW);
+    cpu.set(Field.WINDOW_ARMED, this.intWindow ? 1 : 0);
+  }
+
+  /** Accounts for what was run, and takes note of the interrupt shadow. */
+  private settle(): void {
+    const { cpu } = this;
+    const budget = cpu.get(Field.BUDGET);
+    this.retired += cpu.get(Field.BUDGET_START) - budget;
+    cpu.set(Field.BUDGET_START, budget);
+    this.shadow = cpu.get(Field.SHADOW_AT) === budget;
+  }
+
+  private regrant(): void {
+    this.settle();
+    this.grant();
+  }
+
+  private inShadow(): boolean {
+    return this.cpu.get(Field.SHADOW_AT) === this.cpu.get(Field.BUDGET);
+  }
+
+  /** Something happened outside: true when the run ends. */
+  private attend(): boolean {
+    const { cpu, exit } = this;
+    Atomics.store(cpu.words, (cpu.s + Field.PENDING) >>> 2, 0);
+    this.world.catchUp(this);
+    if (Atomics.exchange(cpu.words, (cpu.s + Field.STOP) >>> 2, 0) === 0) return false;
+    exit.reason = Exit.STOPPED;
+    return true;
+  }
+
+  /** An armed window that is open now: its exit is recorded. */
+  private windowOpens(): boolean {
+    if (this.intWindow && (this.cpu.get(Field.EFLAGS) & Eflags.IF) !== 0 && !this.inShadow()) {
+      this.intWindow = false;
+      this.exit.reason = Exit.INT_READY;
+      return true;
+    }
+    if (this.nmiWindow && !this.nmiBlocked && !this.inShadow()) {
+      this.nmiWindow = false;
+      this.exit.reason = Exit.NMI_READY;
+      return true;
+    }
+    return false;
+  }
+
+  /** Runs generated code until it leaves; false when an exit is recorded. */
+  private burst(): boolean {
+    if (this.cpu.get(Field.LINK_FROM) !== 0) this.noteLinkPage();
+    // In a shadow that an armed window waits for, one instruction has to be run alone.
+    if (this.intWindow && this.inShadow()) return this.step();
+    const record = this.locate(false);
+    if (record < 0) return this.left(-record, 0);
+    return this.left(this.handlers.enter(this.cpu.s, record), 1);
+  }
+
+  /** Handles a Leave code; false when the run ends. `ran` is 0 when no record is current. */
+  private left(code: number, ran: number): boolean {
+    const { cpu, exit } = this;
+    switch (code) {
+      case Leave.LOOKUP:
+      case Leave.BUDGET:
+        return true;
+      case Leave.RETIRED:
+        if (this.exitAfter === Exit.NONE) return true;
+        exit.reason = this.exitAfter;
+        return false;
+      case Leave.STALE: {
+        const record = cpu.get(Field.CURRENT);
+        this.retire(record, 0);
+        this.setRipFromRecord(record);
+        cpu.set(Field.LINK_FROM, 0);
+        return true;
+      }
+      case Leave.EXIT:
+        if (ran) this.leaveRecord();
+        return false;
+      case Leave.FAULT:
+        if (ran) this.leaveRecord();
+        return this.raise(cpu.get(Field.FAULT_VECTOR), cpu.get(Field.FAULT_ERROR));
+      default:
+        throw new Error(`generated code left with ${code}`);
+    }
+  }
+
+  private leaveRecord(): void {
+    const record = this.cpu.get(Field.CURRENT);
+    this.retire(record, 0);
+    this.setRipFromRecord(record);
+    this.cpu.set(Field.LINK_FROM, 0);
+  }
+
+  /** One instruction with the checks of the debug registers and the trap flag. */
+  private step(): boolean {
+    const { cpu, debug } = this;
+    const flags = cpu.get(Field.EFLAGS);
+    if (debug.active && (flags & Eflags.RF) === 0 && debug.hitsCode()) return this.raise(Vector.DB, 0);
+    const budget = cpu.get(Field.BUDGET);
+    const shadowed = this.inShadow();
+    cpu.set(Field.BUDGET, 0);
+    cpu.set(Field.SHADOW_AT, NO_SHADOW);
+    cpu.set(Field.LINK_FROM, 0);
+    // Makes repeated instructions leave after a round.
+    Atomics.or(cpu.words, (cpu.s + Field.PENDING) >>> 2, PENDING);
+    this.stepping = true;
+    debug.hits = 0;
+    debug.suppressTrap = false;
+    const record = this.locate(true);
+    const code = record < 0 ? -record : this.handlers.enter(cpu.s, record);
+    const again = this.left(code, record < 0 ? 0 : 1);
+    this.stepping = false;
+    const used = -cpu.get(Field.BUDGET);
+    const casts = cpu.get(Field.SHADOW_AT) === -used && used !== 0;
+    cpu.set(Field.BUDGET, budget - used);
+    cpu.set(Field.SHADOW_AT, casts && !shadowed ? budget - used : NO_SHADOW);
+    const faulted = code === Leave.FAULT || code === Leave.EXIT;
+    if (faulted) return again;
+    // RF lasts for one instruction; IRET and POPF set it for the next one.
+    if (flags & Eflags.RF && !debug.keepsRf) cpu.set(Field.EFLAGS, cpu.get(Field.EFLAGS) & ~Eflags.RF);
+    debug.keepsRf = false;
+    const trap = debug.afterStep((flags & Eflags.TF) !== 0 && !casts);
+    if (!trap) return again;
+    return this.trap(Vector.DB) && again;
+  }
+
+  get isStepping(): boolean {
+    return this.stepping;
+  }
+
+  // ---- Exceptions and events ----------------------------------------------------------------------------
+
+  /** Raises an exception at RIP; false when the machine shuts down or an exit came in between. */
+  raise(vector: number, error: number): boolean {
+    return this.deliverEvent({
+      vector,
+      error: hasErrorCode(vector) ? error : -1,
+      source: 'exception',
+      resume: !WITHOUT_RF.has(vector) || vector === Vector.DB,
+    });
+  }
+
+  private trap(vector: number): boolean {
+    return this.deliverEvent({ vector, error: -1, source: 'exception', resume: false });
+  }
+
+  /** Takes an injected event: it is delivered when the run begins. */
+  inject(vector: number, error: number, source: EventSource): void {
+    this.pendingEvent = {
+      vector,
+      error: source === 'exception' && hasErrorCode(vector) ? error : -1,
+      source,
+      resume: source === 'exception' && !WITHOUT_RF.has(vector),
+    };
+  }
+
+  private deliverPending(): boolean {
+    const event = this.pendingEvent!;
+    this.pendingEvent = null;
+    this.cpu.set(Field.SHADOW_AT, NO_SHADOW);
+    if (event.source === 'external' && event.vector === Vector.NMI) this.nmiBlocked = true;
+    return this.deliverEvent(event);
+  }
+
+  /** Delivers, with what follows from faults on the way (SDM vol. 3, 6.15, interrupt 8). */
+  private deliverEvent(first: PendingEvent): boolean {
+    let event = first;
+    for (;;) {
+      try {
+        deliver(this, event.vector, event.error, event.source, event.resume);
+        this.cpu.set(Field.LINK_FROM, 0);
+        return true;
+      } catch (reason) {
+        if (reason instanceof GuestExit) {
+          this.pendingEvent = event;
+          return false;
+        }
+        if (!(reason instanceof GuestFault)) throw reason;
+        const next = combine(event, reason);
+        if (next === null) {
+          this.exit.reason = Exit.SHUTDOWN;
+          return false;
+        }
+        event = next;
+      }
+    }
+  }
+
+  // ---- What the system does -----------------------------------------------------------------------------
+
+  /** Records a MEMORY exit. */
+  memoryExit(gpa: number, prot: number): void {
+    this.exit.reason = Exit.MEMORY;
+    this.exit.gpa = gpa;
+    this.exit.prot = prot;
+  }
+
+  cpuidOf(leaf: number, own: CpuidResult): CpuidResult | null {
+    return this.world.configuredCpuid(leaf, own);
+  }
+
+  taskPriorityWritten(): void {
+    if (this.tprExits) this.exitAfter = Exit.TPR_CHANGED;
+  }
+
+  debugChanged(): void {
+    this.debug.update();
+  }
+
+  /** A task switch clears the local breakpoints; the T bit of the new TSS traps. */
+  debugOnTask(trap: boolean): void {
+    this.debug.onTask(trap);
+  }
+
+  /** The time-stamp counter into msrLow and msrHigh. */
+  readTsc(): void {
+    const ticks = Math.floor(performance.now() * 1e6 + this.tscOffset);
+    this.msrLow = ticks | 0;
+    this.msrHigh = Math.floor(ticks / TWO_32) | 0;
+  }
+
+  writeTsc(low: number, high: number): void {
+    this.tscOffset = high * TWO_32 + (low >>> 0) - Math.floor(performance.now() * 1e6);
+  }
+
+  /** After registers were set from outside. */
+  stateWasSet(): void {
+    const { cpu } = this;
+    const real = (cpu.get(Field.CR0) & Cr0.PE) === 0;
+    const virtual = (cpu.get(Field.EFLAGS) & Eflags.VM) !== 0;
+    cpu.set(Field.CPL, real ? 0 : virtual ? 3 : (cpu.attrib(SegmentIndex.SS) & Attrib.DPL) >>> 5);
+    const long = (cpu.get(Field.EFER) & Efer.LME) !== 0 && (cpu.get(Field.CR0) & Cr0.PG) !== 0;
+    const efer = cpu.get(Field.EFER);
+    cpu.set(Field.EFER, long ? efer | Efer.LMA : efer & ~Efer.LMA);
+    this.mmu.flushAll();
+    cpu.updateMode();
+    this.debug.update();
+  }
+}
+
+function cpu8(cpu: Cpu, address: number): number {
+  return cpu.bytes[address];
+}
+
+/** What a fault during the delivery of an event leads to: the fault, a double fault, or null for shutdown. */
+function combine(event: PendingEvent, fault: GuestFault): PendingEvent | null {
+  const second: PendingEvent = {
+    vector: fault.vector,
+    error: hasErrorCode(fault.vector) ? fault.error : -1,
+    source: 'exception',
+    resume: true,
+  };
+  if (event.source !== 'exception') return second;
+  if (event.vector === Vector.DF) return null;
+  const contributes = CONTRIBUTORY.has(fault.vector) || fault.vector === Vector.PF;
+  const double =
+    (CONTRIBUTORY.has(event.vector) && CONTRIBUTORY.has(fault.vector)) ||
+    (event.vector === Vector.PF && contributes);
+  return double ? { vector: Vector.DF, error: 0, source: 'exception', resume: false } : second;
+}
