@@ -144,9 +144,7 @@ export function ConsoleTerminal({ id, port, name, idle }: Props) {
           }}
         />
       )}
-      {idle && !printed && (
-        <p className="terminal-empty">Nothing has been printed here. Start the machine to use its console.</p>
-      )}
+      {idle && !printed && <p className="terminal-empty">Nothing has been printed here yet.</p>}
       <div
         className="terminal-host"
         ref={host}

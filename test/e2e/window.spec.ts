@@ -236,12 +236,19 @@ test('what a guest prints opens no link and changes no clipboard unasked', async
   await window.shows('done');
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe('mine');
   const link = await window.line(0);
-  await page.mouse.click(link.x, link.y);
+  const follow = async (): Promise<void> => {
+    await page.mouse.move(link.x + 10, link.y);
+    await page.mouse.move(link.x, link.y);
+    // The terminal looks for links while the pointer rests.
+    await expect(window.console.locator('.xterm-cursor-pointer')).toBeVisible();
+    await page.mouse.click(link.x, link.y);
+  };
+  await follow();
   const question = page.getByRole('alertdialog', { name: 'Open this link?' });
   await expect(question).toContainText(target);
   await question.getByRole('button', { name: 'Cancel' }).click();
   expect(context.pages().length).toBe(1);
-  await page.mouse.click(link.x, link.y);
+  await follow();
   const opened = context.waitForEvent('page');
   await question.getByRole('button', { name: 'Open' }).click();
   expect((await opened).url()).toMatch(/elsewhere|about:blank/);
