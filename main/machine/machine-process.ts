@@ -68,6 +68,8 @@ interface Run {
   calls: Map<number, Call>;
   /** powerOff or dispose was asked for: the process's end is what was wanted. */
   ending: boolean;
+  /** How it ended, once the process has said so or its start has failed. */
+  outcome?: MachineStatus;
   end(status: MachineStatus): void;
 }
 
@@ -118,7 +120,8 @@ export class MachineProcess {
     try {
       await this.call({ kind: 'start', config });
     } catch (error) {
-      this.finish({ state: 'failed', message: messageOf(error) });
+      this.conclude({ state: 'failed', message: messageOf(error) });
+      await this.whenEnded;
       throw error;
     }
   }
@@ -197,7 +200,7 @@ export class MachineProcess {
         state: 'failed',
         message: `The machine's process ended unexpectedly (${how}).`,
       };
-      this.finish(run.ending ? { state: 'off' } : dead);
+      this.finish(run.outcome ?? (run.ending ? { state: 'off' } : dead));
     });
     this.serial.forEach((log, port) =>
       log.open({
@@ -227,7 +230,7 @@ export class MachineProcess {
         return;
       }
       case 'status':
-        if (message.status.state === 'off' || message.status.state === 'failed') this.finish(message.status);
+        if (message.status.state === 'off' || message.status.state === 'failed') this.conclude(message.status);
         else if (!run.ending) {
           this.become(message.status);
           if (message.status.state === 'crashed') run.end(message.status);
@@ -243,6 +246,14 @@ export class MachineProcess {
         this.serial[message.port]?.took(message.position);
         return;
     }
+  }
+
+  /** How the run ended is known. It is told when the process is gone: who sees `off` may rely on that. */
+  private conclude(status: MachineStatus): void {
+    const { run } = this;
+    if (run === null) return;
+    run.outcome ??= status;
+    run.child.kill();
   }
 
   /** The run is over: nothing of it is left, whatever its process still says. */
