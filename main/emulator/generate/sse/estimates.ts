@@ -3,7 +3,6 @@ import { bits128, f32x4, i32x4 } from '../../wasm/simd.ts';
 import { call } from '../../wasm/module.ts';
 import type { Emitter } from '../emitter.ts';
 import type { LibraryRoutine, Semantics, SemanticsGroup } from '../semantics.ts';
-import { Field } from '../../state.ts';
 import { lane, signs, withFlags, withLane } from './floats.ts';
 import { imm8, isXmm, low64, readScalar, sse, writeScalar } from './operands.ts';
 import { DOUBLE, FLAGS, SINGLE, type Format } from './soft-float.ts';
@@ -17,6 +16,8 @@ import { DOUBLE, FLAGS, SINGLE, type Format } from './soft-float.ts';
 
 const all = (bits: number): V128 => i32x4.splat(i32.const(bits));
 const LEAST_NORMAL = 2 ** -126;
+/** Reciprocals of numbers from here on are not above the least normal one: they become zeros. */
+const VANISHING = 2 ** 126;
 const FRACTION_HALF = 0x400;
 const FRACTION_KEPT = ~0x7ff;
 
@@ -31,10 +32,12 @@ function estimate(c: Emitter, source: V128, root: boolean): V128 {
   // The root of a zero has its sign, and so has the reciprocal of that.
   const exact = f32x4.div(f32x4.splat(f32.const(1)), root ? f32x4.sqrt(x) : x);
   const rounded = bits128.and(i32x4.add(exact, all(FRACTION_HALF)), all(FRACTION_KEPT));
-  const value = c.f.let(flushTiny(c.f.let(rounded)));
   const isNaN = f32x4.ne(x, x);
-  const quieted = bits128.select(bits128.or(x, all(0x400000)), value, isNaN);
-  if (!root) return quieted;
+  const quieted = c.f.let(bits128.select(bits128.or(x, all(0x400000)), rounded, isNaN));
+  if (!root) {
+    const vanishes = f32x4.ge(f32x4.abs(x), f32x4.splat(f32.const(VANISHING)));
+    return bits128.select(bits128.and(x, signs(SINGLE)), quieted, vanishes);
+  }
   const negative = f32x4.lt(x, all(0));
   return bits128.select(all(0xffc00000), quieted, negative);
 }
@@ -62,10 +65,10 @@ const dotRoutine = (format: Format): LibraryRoutine => ({
     const count = 128 / format.bits;
     const result = f.local('v128');
     const bit = (n: number): I32 => i32.and(i32.shr_u(imm, n), 1);
+    // A stage's flags go to MXCSR of their own; those of the last one, or of one that ends it, to the caller.
     const endStage = (): void => {
-      const masks = i32.shr_u(i32.load(s, Field.MXCSR), 7);
-      const unmasked = i32.and(i32.load(s, FLAGS), i32.xor(i32.and(masks, 0x3f), 0x3f));
-      f.if(unmasked, () => f.return(result));
+      f.if(call(callees('reportFlags'), 'i32', s), () => f.return(result));
+      f.store32(s, i32.const(0), FLAGS);
     };
     const sum = (x: I64, y: I64): I64 =>
       f.let(call(callees(`add${format.bits}`), 'i64', s, x, y, i64.const(0)));
