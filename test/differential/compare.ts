@@ -29,6 +29,9 @@ export function compare(made: Case, native: Result, other: Result): Difference[]
   return ignored.everything ? [] : differences(made, native, other, ignored);
 }
 
+/** The name of eight bytes of the window. */
+export const memoryPart = (offset: number): string => `memory ${hex(offset, 4)}`;
+
 /** What is left out of a comparison. */
 export interface Ignored {
   /** Bits of RFLAGS, of the error code, and of the x87 status word. */
@@ -67,7 +70,7 @@ export function differences(made: Case, native: Result, other: Result, ignored =
     const a = native.lines.get(offset) ?? before;
     const b = other.lines.get(offset) ?? before;
     for (let i = 0; i < LINE; i += 8) {
-      add(`memory ${hex(offset + i, 4)}`, number(a.subarray(i, i + 8)), number(b.subarray(i, i + 8)));
+      add(memoryPart(offset + i), number(a.subarray(i, i + 8)), number(b.subarray(i, i + 8)));
     }
   }
   return found;

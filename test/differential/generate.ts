@@ -35,6 +35,8 @@ const FLAVOURS: readonly Partial<Record<Group, number>>[] = [
   { integer: 6, sse: 6, x87: 3, mmx: 3, string: 1, branch: 1, fxsave: 0.2 },
 ];
 
+const PREFIX = new Set([0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65]);
+
 export class Generator {
   private readonly byGroup = new Map<Group, Template[]>();
   private readonly allowed: Allowed;
@@ -170,12 +172,21 @@ class CaseMaker {
         (found.flagsRead & undefinedFlags) === 0 &&
         (last || !found.approximate) &&
         !this.shiftsTooFar(found, start) &&
+        !this.prefixedBranch(found, start) &&
         // A branch made of random bytes would go anywhere.
         (template !== undefined || !found.branch);
       if (fits) return { found, template };
     }
     this.size = start;
     return undefined;
+  }
+
+  /** Branches with 66 are cut to 16 bits on AMD's processors, and F2 or F3 changes LOOPE and LOOPNE there. */
+  private prefixedBranch(found: Found, start: number): boolean {
+    if (!found.branch || /^(ud|int)/.test(found.mnemonic)) return false;
+    const prefixes = this.code.subarray(start, this.size);
+    const end = prefixes.findIndex((byte) => !PREFIX.has(byte));
+    return [0x66, 0xf2, 0xf3].some((prefix) => prefixes.subarray(0, end).includes(prefix));
   }
 
   /** An undefined opcode, now and then; but not LOCK MOV CR0, which is MOV CR8 on AMD's processors. */
@@ -205,7 +216,7 @@ class CaseMaker {
   private place(): void {
     const { random, made } = this;
     // How many bytes an undefined opcode takes is not known, nor whether the next page is looked at.
-    if (inspectAll(made.code).some((one) => one.code === Code.INVALID)) return;
+    if (inspectAll(made.code).some((one) => /^(invalid|ud[01])$/.test(one.mnemonic))) return;
     if (random.once(30)) made.rip = CODE + 0x1000 - 1 - random.below(Math.max(1, this.size));
     if (random.once(60)) {
       made.rip = CODE + CODE_SIZE - this.size;
