@@ -6,6 +6,7 @@ import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
 import { Handlers } from './generate/handlers.ts';
 import { sseGroups } from './generate/sse/index.ts';
+import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
 import { Access, Failure, Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
@@ -160,7 +161,7 @@ export class Processor {
         modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
       },
-      sseGroups,
+      [...sseGroups, ...x87Groups],
     );
     this.blocks = new Blocks(
       cpu,
