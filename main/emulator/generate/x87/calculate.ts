@@ -1,14 +1,15 @@
 import { Field } from '../../state.ts';
-import { i32, i64, type I32, type V128 } from '../../wasm/expression.ts';
+import { i32, i64, select, v128, type I32, type V128 } from '../../wasm/expression.ts';
 import { i64x2 } from '../../wasm/simd.ts';
 import type { Emitter } from '../emitter.ts';
 import { setArithmeticFlags } from '../flags.ts';
 import type { Semantics } from '../semantics.ts';
 import { Order } from './compare.ts';
-import { CONDITIONS, SIGN, Status, ZERO128 } from './format.ts';
+import { CONDITIONS, INDEFINITE, Scratch, SIGN, Status, ZERO128 } from './format.ts';
 import {
   begin,
   clearFlags,
+  commit,
   commitKeepingC1,
   finish,
   isMemory,
@@ -171,6 +172,63 @@ function fxam(c: Emitter): void {
   c.setField32(Field.FPU_STATUS, i32.or(i32.or(others, code), sign));
 }
 
+/** ST(destination) = what is computed of ST(0) and ST(1), then pops. Whether it came to that. */
+export function ofTwo(c: Emitter, compute: (a: V128, b: V128) => V128, destination = ST0, pops = 0): I32 {
+  begin(c);
+  clearFlags(c);
+  remember(c);
+  const stack = new Stack(c);
+  const result = unlessEmpty(c, stack.isEmpty(ST0, ST1), () => compute(stack.value(ST0), stack.value(ST1)));
+  return finish(c, result, destination, pops);
+}
+
+/** FPREM and FPREM1: C0, C3 and C1 are of the quotient. C0 and C3 stay when there is no remainder. */
+function remainder(nearest: number): Semantics {
+  return (c) => {
+    const status = c.field32(Field.FPU_STATUS);
+    const kept = c.f.let(i32.and(status, Status.C0 | Status.C3));
+    c.setField32(Scratch.SECOND, kept);
+    const done = ofTwo(c, (a, b) => c.call('x87Remainder', 'v128', c.s, a, b, i32.const(nearest)));
+    const codes = select(done, c.field32(Scratch.SECOND), kept);
+    const others = i32.and(status, ~(Status.C0 | Status.C2 | Status.C3));
+    c.setField32(Field.FPU_STATUS, i32.or(others, codes));
+  };
+}
+
+/** Replaces ST(0) by a routine's value and pushes the one that it left in SECOND. */
+export function pushSecond(c: Emitter, routine: string, afterwards?: () => void): void {
+  const { f } = c;
+  begin(c);
+  clearFlags(c);
+  remember(c);
+  const stack = new Stack(c);
+  const above = i32.const(-1);
+  const first = f.local('v128');
+  const indefinite = (flags: number): void => {
+    c.setField32(Scratch.FLAGS, i32.const(flags));
+    f.storeV128(c.s, INDEFINITE, Scratch.SECOND);
+    f.set(first, INDEFINITE);
+  };
+  f.if(
+    stack.isEmpty(ST0),
+    () => indefinite(Status.IE | Status.SF),
+    () =>
+      f.if(
+        stack.isEmpty(above),
+        () => f.set(first, c.call(routine, 'v128', c.s, stack.value(ST0))),
+        () => indefinite(Status.IE | Status.SF | Status.C1),
+      ),
+  );
+  f.if(commit(c), () => {
+    stack.setValue(ST0, first);
+    stack.setTag(ST0);
+    stack.setValue(above, f.let(v128.load(c.s, Scratch.SECOND)));
+    stack.setTag(above);
+    stack.setTop(above);
+  });
+  afterwards?.();
+}
+
 export const calculations: Record<string, Semantics> = {
   fadd: binary(add),
   faddp: binary(add, 1),
@@ -192,6 +250,10 @@ export const calculations: Record<string, Semantics> = {
   fidivr: binary(reversed(divide), 0, true),
   fsqrt: unary('x87SquareRoot'),
   frndint: unary('x87RoundToInteger'),
+  fscale: (c) => void ofTwo(c, (a, b) => c.call('x87Scale', 'v128', c.s, a, b)),
+  fxtract: (c) => pushSecond(c, 'x87Extract'),
+  fprem: remainder(0),
+  fprem1: remainder(1),
   fchs: changeSign((value) => changed(value, (a) => i32.xor(signExponent(a), SIGN))),
   fabs: changeSign((value) => changed(value, (a) => i32.and(signExponent(a), ~SIGN))),
   fcom: compare({ quiet: false }),

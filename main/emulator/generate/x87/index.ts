@@ -6,6 +6,7 @@ import { control, controlRoutines } from './control.ts';
 import { conversions } from './convert.ts';
 import { x87NaN } from './format.ts';
 import { moves } from './moves.ts';
+import { remainders } from './remainder.ts';
 import { rounding } from './round.ts';
 import { stackRoutines } from './stack.ts';
 
@@ -19,6 +20,7 @@ export const x87Groups: readonly SemanticsGroup[] = [
       ...rounding,
       ...arithmetic,
       ...conversions,
+      ...remainders,
       ...comparison,
       ...stackRoutines,
       ...controlRoutines,

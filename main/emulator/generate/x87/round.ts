@@ -5,6 +5,8 @@ import {
   Control,
   INTEGER_BIT,
   real,
+  realInfinity,
+  realZero,
   type Routine,
   routine,
   Scratch,
@@ -86,6 +88,11 @@ function roundTo(
         if (target.wraps) {
           r.raise(Status.UE);
           f.set(exponent, i32.add(exponent, WRAP));
+          // FSCALE can lead even farther: to zero.
+          f.if(i32.le_s(exponent, 0), () => {
+            r.raise(Status.PE);
+            f.return(realZero(sign));
+          });
         } else {
           r.raiseOnly(Status.UE);
           f.return(ZERO64);
@@ -126,8 +133,13 @@ function roundTo(
       );
     };
     f.if(masked, overflow, () => {
-      if (target.wraps) f.set(exponent, i32.sub(exponent, WRAP));
-      else {
+      if (target.wraps) {
+        f.set(exponent, i32.sub(exponent, WRAP));
+        f.if(i32.ge_s(exponent, SPECIAL), () => {
+          r.raise(Status.PE | Status.C1);
+          f.return(realInfinity(sign));
+        });
+      } else {
         r.raiseOnly(Status.OE);
         f.return(ZERO64);
       }

@@ -84,9 +84,13 @@ export class Stack {
     const bit = i32.shl(i32.const(1), this.physical(index));
     c.setField32(Field.FPU_TAGS, i32.and(c.field32(Field.FPU_TAGS), i32.xor(bit, -1)));
   }
+  /** Makes ST(index) the top. */
+  setTop(index: I32): void {
+    this.c.setField32(Field.FPU_TOP, this.physical(index));
+  }
   pop(): void {
     this.clearTag(ST0);
-    this.c.setField32(Field.FPU_TOP, this.physical(i32.const(1)));
+    this.setTop(ST1);
   }
 }
 export const ST0: I32 = i32.const(0);
@@ -116,9 +120,9 @@ export function underflow(c: Emitter): void {
   c.setField32(Scratch.FLAGS, i32.const(STACK_FAULT));
 }
 
-/** Ends an instruction with a result for a register, then pops. */
-export function finish(c: Emitter, value: V128, index: I32, pops: number): void {
-  c.callVoid('x87Finish', c.s, value, index, i32.const(pops));
+/** Ends an instruction with a result for a register, then pops. Whether it came to that. */
+export function finish(c: Emitter, value: V128, index: I32, pops: number): I32 {
+  return c.call('x87Finish', 'i32', c.s, value, index, i32.const(pops));
 }
 
 /** Commits the exceptions of an instruction: whether its results may be stored. */
@@ -187,12 +191,14 @@ const x87Pop = routine(['i32'], undefined, (r, f) => {
   });
 });
 
-/** (s, value, index, pops): ends an instruction with a result for ST(index). */
-const x87Finish = routine(['v128', 'i32', 'i32'], undefined, (r, f) => {
-  f.if(r.call32('x87Commit', r.s, i32.const(BEFORE)), () => {
+/** (s, value, index, pops): ends an instruction with a result for ST(index); 1 when it is stored. */
+const x87Finish = routine(['v128', 'i32', 'i32'], 'i32', (r, f) => {
+  const done = r.call32('x87Commit', r.s, i32.const(BEFORE));
+  f.if(done, () => {
     setRegister(r, f.let(physical(r, f.parameter('i32', 2))), f.parameter('v128', 1));
     r.callVoid('x87Pop', r.s, f.parameter('i32', 3));
   });
+  f.return(done);
 });
 
 /** (s, value): ends an instruction that pushes; a register that is not empty in its way is a stack overflow. */
