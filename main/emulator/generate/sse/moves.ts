@@ -89,7 +89,7 @@ function maskedStore(c: Emitter): void {
       f.breakIf(done, i32.eqz(left));
       const byte = f.let(i32.ctz(left));
       const offset = f.let(cut(c.form.addressSize, i64.add(start, i64.extend_u(byte))));
-      c.store(offset, 8, i64.load8_u(i32.add(c.s, byte), Field.SCRATCH), c.form.checked ? 3 : 'operand');
+      c.store(offset, 8, i64.load8_u(i32.add(c.s, byte), Field.SCRATCH), 'operand');
       f.set(left, i32.and(left, i32.sub(left, 1)));
       f.break(again);
     }),
