@@ -42,7 +42,7 @@ export function guarded(runner: CaseRunner): CaseRunner {
 
 /** Runs cases [from, to) of a generator on both sides; what differs is collected in `failures`. */
 export async function runRange(
-  generator: Generator,
+  generator: Pick<Generator, 'make'>,
   from: number,
   to: number,
   native: CaseRunner,

@@ -226,8 +226,9 @@ export class HandlerRunner implements CaseRunner {
     view.setInt32(record + Record.DISPLACEMENT, displacement, true);
     view.setInt32(record + Record.IMMEDIATE, instruction.immLow, true);
     view.setInt32(record + Record.IMMEDIATE + 4, instruction.immHigh, true);
-    for (let i = 0; i < 3; i++)
+    for (let i = 0; i < 3; i++) {
       this.bytes[record + Record.REGISTER + i] = registerByte(instruction.operands[i]);
+    }
     this.bytes[record + Record.BASE] = 8 * base;
     this.bytes[record + Record.INDEX] = 8 * index;
     this.bytes[record + Record.SCALE] = instruction.scale;
@@ -273,8 +274,9 @@ export class HandlerRunner implements CaseRunner {
     for (const [at, field] of [
       [Fxsave.FIP, Field.FPU_IP],
       [Fxsave.FDP, Field.FPU_DP],
-    ])
+    ]) {
       to.setBigUint64(at, pending ? view.getBigUint64(S + field, true) : 0n, true);
+    }
     image[Fxsave.FTW] = cpu.get(Field.FPU_TAGS);
     to.setUint32(Fxsave.MXCSR, cpu.get(Field.MXCSR), true);
     for (let i = 0; i < 8; i++) {

@@ -69,8 +69,9 @@ function integers(random: Random): bigint {
 function text(random: Random): bigint {
   const letters = random.pick(['ab', 'abc\0', 'az09', 'aab\0\x7f\x80']);
   let value = 0n;
-  for (let i = 0; i < 8; i++)
+  for (let i = 0; i < 8; i++) {
     value = (value << 8n) | BigInt(letters.charCodeAt(random.below(letters.length)));
+  }
   return value;
 }
 
