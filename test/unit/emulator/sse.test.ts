@@ -157,6 +157,11 @@ describe('semantics of SSE and MMX', () => {
     { name: '#NM of MMX', setup: { code: [0x0f, 0xfc, 0xc1], fields: { [Field.X87_TRAP]: 7 } }, vector: 7 },
     { name: '#MF before MMX', setup: { code: [0x0f, 0xfc, 0xc1], fsw: 1, fcw: 0x37e }, vector: 16 },
     {
+      name: 'no #MF of CVTPI2PS from memory',
+      setup: { code: [0x0f, 0x2a, 0x06], fsw: 1, fcw: 0x37e },
+      vector: 3,
+    },
+    {
       name: 'no check of MOVNTI',
       setup: { code: [0x0f, 0xc3, 0x06], fields: { [Field.SSE_TRAP]: 6 } },
       vector: 3,
