@@ -31,6 +31,8 @@ const WAKE = 1;
 const ATTENTION = 2;
 /** The state in the block is to be loaded before the guest runs on. */
 const RELOAD = 3;
+/** Counts commands, so that an answer tells which one it is to. */
+const ORDER = 4;
 /** Bytes from the mailbox's start to the doubles of the TSC relation, and to the counters of exits. */
 const TSC = 64;
 const COUNTERS = 128;
@@ -78,9 +80,15 @@ export class Mailbox {
     return Atomics.load(this.words, WANTED);
   }
 
+  /** The number of the last command. */
+  get order(): number {
+    return Atomics.load(this.words, ORDER);
+  }
+
   /** Says what to do from now on. The caller also kicks the vCPU out of the guest. */
   command(command: number): void {
     Atomics.store(this.words, WANTED, command);
+    Atomics.add(this.words, ORDER, 1);
     this.wake();
   }
 

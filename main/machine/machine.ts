@@ -212,8 +212,11 @@ export class Machine {
 
   /** Takes every vCPU out of the guest and stops the clock. */
   private async halt(): Promise<void> {
-    for (const { mailbox } of this.vcpus) mailbox.command(Command.PAUSE);
-    this.vcpus.forEach((_, id) => this.kick(id));
+    this.vcpus.forEach((vcpu, id) => {
+      vcpu.paused = false;
+      vcpu.mailbox.command(Command.PAUSE);
+      this.kick(id);
+    });
     await this.until(() => this.vcpus.every(({ paused }) => paused));
     this.clock.freeze();
   }
@@ -245,7 +248,7 @@ export class Machine {
         thread.handle = message.handle;
         break;
       case 'paused':
-        thread.paused = true;
+        thread.paused = message.order === thread.mailbox.order;
         break;
       case 'stopped':
         thread.stopped = true;

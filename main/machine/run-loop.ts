@@ -15,7 +15,8 @@ import { TscRelation } from './tsc.ts';
 
 /** What a vCPU's thread tells the I/O thread. */
 export type VcpuReport =
-  | { kind: 'paused'; vcpu: number }
+  /** `order` is that of the mailbox when it was answered: the command may have been given again meanwhile. */
+  | { kind: 'paused'; vcpu: number; order: number }
   | { kind: 'stopped'; vcpu: number }
   | { kind: 'crash'; crash: CrashReport }
   | { kind: 'power'; action: 'reset' | 'off'; cause: string };
@@ -130,10 +131,14 @@ export class RunLoop {
 
   private pause(): void {
     const counter = this.parked ? null : this.tsc.take();
-    this.environment.report({ kind: 'paused', vcpu: this.id });
+    let answered = -1;
     for (;;) {
-      const ticket = this.mailbox.ticket;
+      const { ticket, order } = this.mailbox;
       if (this.mailbox.wanted !== Command.PAUSE) break;
+      if (order !== answered) {
+        answered = order;
+        this.environment.report({ kind: 'paused', vcpu: this.id, order });
+      }
       this.mailbox.sleep(ticket, Infinity);
     }
     if (this.mailbox.wanted === Command.STOP) return;
