@@ -15,13 +15,17 @@ const MCG_CAP = 0x179;
 const MCG_STATUS = 0x17a;
 const MCG_CTL = 0x17b;
 const MISC_ENABLE = 0x1a0;
-const TSC_ADJUST = 0x3b;
+const HWCR = 0xc001_0015;
+/** The offset that software gave the time stamp counter; the run loop moves the counter itself. */
+export const TSC_ADJUST = 0x3b;
 
 /** Eight variable ranges, fixed ranges, write-combining. */
 const MTRR_CAP_VALUE = 0x508;
 /** Fast strings; performance monitoring absent (BTS and PEBS unavailable). */
 const MISC_ENABLE_VALUE = 0x1801;
 const WRITE_BACK = 0x0606_0606;
+/** AMD HWCR: TscFreqSel, the TSC counts at the P0 frequency. */
+const HWCR_VALUE = 1 << 24;
 
 const LAYOUT = {
   mtrrDefault: {
@@ -33,6 +37,8 @@ const LAYOUT = {
   mtrrPhysHigh: { type: 'u32', count: 16, about: 'the same, high halves' },
   mtrrFixed: { type: 'u32', count: 22, reset: WRITE_BACK, about: 'the 11 fixed-range MTRRs, low half first' },
   mcgStatus: { type: 'u32', about: 'IA32_MCG_STATUS' },
+  tscAdjustLow: { type: 'u32', about: 'IA32_TSC_ADJUST, bits 0-31' },
+  tscAdjustHigh: { type: 'u32', about: 'IA32_TSC_ADJUST, bits 32-63' },
   miscEnable: { type: 'u32', reset: MISC_ENABLE_VALUE, about: 'IA32_MISC_ENABLE' },
   unknownReads: { type: 'f64', about: 'reads of registers that do not exist, answered with #GP' },
   unknownWrites: { type: 'f64', about: 'writes of registers that do not exist, answered with #GP' },
@@ -42,9 +48,9 @@ const LAYOUT = {
 /** Read as zero, written without effect: microcode, platform, power and performance registers that probes touch. */
 const IGNORED = new Set([
   0x17, 0x8b, 0x79, 0x2a, 0xcd, 0xce, 0x140, 0x186, 0x187, 0x198, 0x199, 0x19a, 0x19b, 0x19c, 0x1b0, 0x1c9,
-  0x1d9, 0x1fc, 0x38d, 0x38f, 0x390, 0x606, 0x611, 0x619, 0x639, 0x641, 0xc000_0104, 0xc001_0010, 0xc001_0015,
-  0xc001_001b, 0xc001_001f, 0xc001_0055, 0xc001_0112, 0xc001_0140, 0xc001_0141, 0xc001_1020, 0xc001_1021,
-  0xc001_1022, 0xc001_1023, 0xc001_1029, 0xc001_102a,
+  0x1d9, 0x1fc, 0x38d, 0x38f, 0x390, 0x606, 0x611, 0x619, 0x639, 0x641, 0xc000_0104, 0xc001_0010, 0xc001_001b,
+  0xc001_001f, 0xc001_0055, 0xc001_0112, 0xc001_0140, 0xc001_0141, 0xc001_1020, 0xc001_1021, 0xc001_1022,
+  0xc001_1023, 0xc001_1029, 0xc001_102a,
 ]);
 
 /** The low and high half of a value read. Reused: copy at once. */
@@ -86,8 +92,11 @@ export class Msrs {
         return this.give(regs.miscEnable, 0);
       case MCG_CAP:
       case MCG_CTL:
-      case TSC_ADJUST:
         return this.give(0, 0);
+      case HWCR:
+        return this.give(HWCR_VALUE, 0);
+      case TSC_ADJUST:
+        return this.give(regs.tscAdjustLow, regs.tscAdjustHigh);
     }
     if (IGNORED.has(index)) return this.give(0, 0);
     regs.unknownReads++;
@@ -119,8 +128,12 @@ export class Msrs {
       case MISC_ENABLE:
         regs.miscEnable = low;
         return true;
-      case MCG_CTL:
       case TSC_ADJUST:
+        regs.tscAdjustLow = low;
+        regs.tscAdjustHigh = high;
+        return true;
+      case MCG_CTL:
+      case HWCR:
         return true;
     }
     if (IGNORED.has(index)) return true;

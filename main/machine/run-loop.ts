@@ -4,11 +4,20 @@ import { isApicMsr } from '../devices/lapic.ts';
 import { advance, writeRax } from '../nvmm/assist.ts';
 import { Cr, EventType, Exit, Gpr, Intr, State, VcpuConf } from '../nvmm/constants.ts';
 import { NvmmError } from '../nvmm/errors.ts';
-import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
+import type {
+  AssistCallbacks,
+  CpuidRegisters,
+  IoAccess,
+  Machine,
+  MemAccess,
+  Nvmm,
+  Vcpu,
+} from '../nvmm/nvmm.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { DeviceLock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
 import { address, counterOf, exitName, ExitRing } from './exit-ring.ts';
+import { TSC_ADJUST } from './msrs.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
 import { TscRelation } from './tsc.ts';
@@ -40,6 +49,9 @@ const VECTOR_NMI = 2;
 const VECTOR_UD = 6;
 const VECTOR_GP = 13;
 const MSR_TSC = 0x10;
+
+/** CPUID leaf 7, EBX: IA32_TSC_ADJUST. Linux then trusts the TSC, and need not ask a slower clock for the time. */
+const CPUID7_EBX = 1 << 1;
 
 /** CPUID leaf 1: what our PC has although NVMM hides it. ECX x2APIC, TSC-deadline; EDX MCE, MTRR, MCA as QEMU sets. */
 const CPUID1_ECX = (1 << 21) | (1 << 24);
@@ -122,9 +134,11 @@ export class RunLoop {
     nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, this.assist);
     const { vcpuConfSupport } = nvmm.capability();
     if ((vcpuConfSupport & 1) !== 0) {
-      const set = { eax: 0, ebx: 0, ecx: CPUID1_ECX, edx: CPUID1_EDX };
-      const del = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-      nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, { mask: true, exit: false, leaf: 1, set, del });
+      const none = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+      const offer = (leaf: number, set: CpuidRegisters): void =>
+        nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, { mask: true, exit: false, leaf, set, del: none });
+      offer(1, { ...none, ecx: CPUID1_ECX, edx: CPUID1_EDX });
+      offer(7, { ...none, ebx: CPUID7_EBX });
     }
     if ((vcpuConfSupport & 2) !== 0) nvmm.vcpuConfigure(machine, vcpu, VcpuConf.TPR, { exitChanged: true });
   }
@@ -425,6 +439,7 @@ export class RunLoop {
     const { msr: index, msrValueLow: low, msrValueHigh: high } = vcpu.exit;
     this.stale = true;
     if (index === MSR_TSC) this.tsc.restart();
+    if (index === TSC_ADJUST) this.adjustTsc(low, high);
     this.lock.acquire();
     const taken = isApicMsr(index)
       ? this.lapic.writeMsr(index, low, high)
@@ -434,6 +449,14 @@ export class RunLoop {
     nvmm.getState(machine, vcpu, State.GPRS);
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
+  }
+
+  /** Moves the counter by as much as IA32_TSC_ADJUST changes (SDM volume 3, 18.17.3). */
+  private adjustTsc(low: number, high: number): void {
+    const { tscAdjustLow, tscAdjustHigh } = this.pc.msrs[this.id].regs;
+    const wide = (upper: number, lower: number): bigint => (BigInt(upper) << 32n) | BigInt(lower);
+    const delta = wide(high, low) - wide(tscAdjustHigh, tscAdjustLow);
+    if (delta !== 0n) this.tsc.put(BigInt.asUintN(64, this.tsc.take() + delta));
   }
 
   private crash(reason: string): void {
