@@ -5,7 +5,7 @@ import type { Emitter } from '../emitter.ts';
 import { setArithmeticFlags } from '../flags.ts';
 import type { Semantics } from '../semantics.ts';
 import { Order } from './compare.ts';
-import { CONDITIONS, INDEFINITE, Scratch, SIGN, Status, ZERO128 } from './format.ts';
+import { BIAS, CONDITIONS, INDEFINITE, Scratch, SIGN, SPECIAL, Status, ZERO128 } from './format.ts';
 import {
   begin,
   clearFlags,
@@ -196,12 +196,8 @@ function remainder(nearest: number): Semantics {
 }
 
 /** Replaces ST(0) by a routine's value and pushes the one that it left in SECOND. */
-export function pushSecond(c: Emitter, routine: string, afterwards?: () => void): void {
+function pushSecond(c: Emitter, stack: Stack, routine: string): void {
   const { f } = c;
-  begin(c);
-  clearFlags(c);
-  remember(c);
-  const stack = new Stack(c);
   const above = i32.const(-1);
   const first = f.local('v128');
   const indefinite = (flags: number): void => {
@@ -226,8 +222,51 @@ export function pushSecond(c: Emitter, routine: string, afterwards?: () => void)
     stack.setTag(above);
     stack.setTop(above);
   });
-  afterwards?.();
 }
+
+function fxtract(c: Emitter): void {
+  begin(c);
+  clearFlags(c);
+  remember(c);
+  pushSecond(c, new Stack(c), 'x87Extract');
+}
+
+/** Functions of an angle: C2 says that it is 2^63 or more, and nothing else happens. */
+function ofAngle(routine: string, pushes: boolean): Semantics {
+  return (c) => {
+    const { f } = c;
+    begin(c);
+    clearFlags(c);
+    remember(c);
+    const stack = new Stack(c);
+    const value = stack.value(ST0);
+    const exponent = i32.and(signExponent(value), SPECIAL);
+    const large = i32.and(i32.ge_u(exponent, BIAS + 63), i32.ne(exponent, SPECIAL));
+    const supported = i64.lt_s(i64.lane(value, 0), 0);
+    const empty = stack.isEmpty(ST0);
+    const faults = pushes ? i32.or(empty, i32.eqz(stack.isEmpty(i32.const(-1)))) : empty;
+    const far = i32.and(i32.and(large, supported), i32.eqz(faults));
+    const without = i32.and(c.field32(Field.FPU_STATUS), ~(Status.C1 | Status.C2));
+    f.if(
+      far,
+      () => c.setField32(Field.FPU_STATUS, i32.or(without, Status.C2)),
+      () => {
+        c.setField32(Field.FPU_STATUS, without);
+        if (pushes) pushSecond(c, stack, routine);
+        else {
+          const result = unlessEmpty(c, stack.isEmpty(ST0), () => c.call(routine, 'v128', c.s, value));
+          finish(c, result, ST0, 0);
+        }
+      },
+    );
+  };
+}
+
+/** ST(1) = a routine's value of ST(0) and ST(1), then pops. */
+const intoSecond =
+  (routine: string): Semantics =>
+  (c) =>
+    void ofTwo(c, (a, b) => c.call(routine, 'v128', c.s, a, b), ST1, 1);
 
 export const calculations: Record<string, Semantics> = {
   fadd: binary(add),
@@ -251,7 +290,15 @@ export const calculations: Record<string, Semantics> = {
   fsqrt: unary('x87SquareRoot'),
   frndint: unary('x87RoundToInteger'),
   fscale: (c) => void ofTwo(c, (a, b) => c.call('x87Scale', 'v128', c.s, a, b)),
-  fxtract: (c) => pushSecond(c, 'x87Extract'),
+  fxtract,
+  fsin: ofAngle('x87Sine', false),
+  fcos: ofAngle('x87Cosine', false),
+  fsincos: ofAngle('x87SineCosine', true),
+  fptan: ofAngle('x87Tangent', true),
+  fpatan: intoSecond('x87ArcTangent'),
+  f2xm1: unary('x87PowerLessOne'),
+  fyl2x: intoSecond('x87LogarithmTimes'),
+  fyl2xp1: intoSecond('x87LogarithmOfOnePlus'),
   fprem: remainder(0),
   fprem1: remainder(1),
   fchs: changeSign((value) => changed(value, (a) => i32.xor(signExponent(a), SIGN))),
