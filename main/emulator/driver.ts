@@ -17,6 +17,7 @@ import type {
 } from '../nvmm/nvmm.ts';
 import { walk } from '../nvmm/walk.ts';
 import { EmulatedVcpu } from './vcpu.ts';
+import { COUNTERS, Field } from './state.ts';
 import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
 
 const PAGE = Limit.PAGE;
@@ -437,11 +438,16 @@ export class EmulatorNvmm implements Nvmm {
     return { machid, vcpus, ram, pid: 0, time: this.tables.get(machid, MachineWord.CREATED) };
   }
 
-  /** Counters of this thread's vCPUs, for `--stats`. */
-  stats(): Record<string, number> {
-    const total: Record<string, number> = {};
-    for (const emulated of this.vcpus.values()) {
-      for (const [name, value] of Object.entries(emulated.stats())) total[name] = (total[name] ?? 0) + value;
+  /** Counters of all vCPUs of a machine, whatever thread they run on. */
+  counters(machine: Machine): Record<string, number> {
+    this.check('counters', machine);
+    const total: Record<string, number> = Object.fromEntries(COUNTERS.map((name) => [name, 0]));
+    for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
+      const block = this.tables.get(machine.machid, MachineWord.VCPUS + cpuid);
+      if (block === 0) continue;
+      const at = this.tables.blockAddress(block - 1) + Field.COUNTERS;
+      const values = new Float64Array(this.memory.memory.buffer, at, COUNTERS.length);
+      COUNTERS.forEach((name, i) => (total[name] += values[i]));
     }
     return total;
   }

@@ -10,7 +10,7 @@ import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
 import { Access, Failure, Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
-import { Area, Field, Leave, Record, SegmentIndex, Slot } from './state.ts';
+import { Area, COUNTERS, Field, Leave, Record, SegmentIndex, Slot } from './state.ts';
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
@@ -134,6 +134,7 @@ export class Processor {
 
   /** Instructions retired since power-on. */
   retired = 0;
+  private readonly counters: Float64Array;
   private stepping = false;
   private nextPageRip = 0;
 
@@ -147,6 +148,7 @@ export class Processor {
     this.cpu = cpu;
     this.cpuid = cpuid;
     this.world = world;
+    this.counters = new Float64Array(memory.buffer, block.address + Field.COUNTERS, COUNTERS.length);
     this.mmu = new Mmu(cpu, world.physical, world.isCode);
     this.linear = new LinearMemory(cpu, this.mmu, world.fallback, world.isCode, (host, bytes) =>
       this.codeWasWritten(host, bytes),
@@ -451,6 +453,12 @@ export class Processor {
     this.retired += cpu.get(Field.BUDGET_START) - budget;
     cpu.set(Field.BUDGET_START, budget);
     this.shadow = cpu.get(Field.SHADOW_AT) === budget;
+    const { counters } = this;
+    counters[0] = this.retired;
+    counters[1] = this.mmu.misses;
+    counters[2] = this.blocks.decoded;
+    counters[3] = this.blocks.invalidations;
+    counters[4] = this.handlers.modules;
   }
 
   private regrant(): void {

@@ -164,9 +164,15 @@ export const Field = {
   /** Scratch for SSE and x87 routines. */
   SCRATCH: 0x700, // 256 bytes
 
+  /** Counters for other threads to read, doubles in the order of COUNTERS. */
+  COUNTERS: 0x800,
+
   /** End of the fixed part. */
   SIZE: 0x1000,
 } as const;
+
+/** What Field.COUNTERS counts since the vCPU was created. */
+export const COUNTERS = ['instructions', 'tlbMisses', 'decoded', 'invalidations', 'modules'] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */
 export const TLB_ENTRIES = 1024;

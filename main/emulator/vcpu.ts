@@ -288,17 +288,6 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
       edx: (own.edx & ~del.edx) | set.edx,
     };
   }
-
-  stats(): Record<string, number> {
-    const { retired, mmu, blocks, handlers } = this.processor;
-    return {
-      instructions: retired,
-      tlbMisses: mmu.misses,
-      decoded: blocks.decoded,
-      invalidations: blocks.invalidations,
-      modules: handlers.modules,
-    };
-  }
 }
 
 /** The largest access (1, 2, 4 or 8 bytes) not larger than what is left. */
