@@ -318,6 +318,10 @@ export class RunLoop {
       this.tsc.observe(this.clock.now());
       return;
     }
+    // Wherever there is an instruction to complete, its registers are needed, and RIP for the ring.
+    if (exit.npcOffset() !== undefined || reason === Exit.MEMORY) {
+      this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
+    }
     this.ring.note(this.vcpu);
     switch (reason) {
       case Exit.IO:
@@ -369,7 +373,6 @@ export class RunLoop {
       this.assisted(() => nvmm.assistIo(machine, vcpu));
       return;
     }
-    nvmm.getState(machine, vcpu, State.GPRS);
     const size = exit.ioOperandSize;
     this.lock.acquire();
     if (exit.ioIn) writeRax(state, size, pc.ports.read(exit.ioPort, size, this.id));
@@ -427,7 +430,6 @@ export class RunLoop {
     const value = isApicMsr(index) ? this.lapic.readMsr(index) : pc.msrs[this.id].read(index);
     this.lock.release();
     if (value === null) return this.inject(EventType.EXCP, VECTOR_GP);
-    nvmm.getState(machine, vcpu, State.GPRS);
     vcpu.state.setGprHalves(Gpr.RAX, value.low, 0);
     vcpu.state.setGprHalves(Gpr.RDX, value.high, 0);
     advance(vcpu);
@@ -446,7 +448,6 @@ export class RunLoop {
       : pc.msrs[this.id].write(index, low, high);
     this.lock.release();
     if (!taken) return this.inject(EventType.EXCP, VECTOR_GP);
-    nvmm.getState(machine, vcpu, State.GPRS);
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
   }

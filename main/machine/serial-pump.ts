@@ -86,8 +86,9 @@ export class SerialPump {
 
   private move(all: boolean): boolean {
     let moved = false;
-    while (all || this.sent - this.acknowledged < OUTPUT_WINDOW) {
-      const count = this.output.read(this.piece);
+    for (;;) {
+      const room = all ? PIECE : Math.min(PIECE, OUTPUT_WINDOW - (this.sent - this.acknowledged));
+      const count = room > 0 ? this.output.read(this.piece.subarray(0, room)) : 0;
       if (count === 0) break;
       moved = true;
       this.sent += count;

@@ -75,8 +75,9 @@ class Run {
     let timer: NodeJS.Timeout | undefined;
     try {
       await machine.start(options.config);
-      if (options.timeout !== null)
-        {timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);}
+      if (options.timeout !== null) {
+        timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);
+      }
       this.listenToInput();
       const status = await machine.ended;
       if (status.state === 'crashed') await machine.powerOff();
@@ -117,9 +118,9 @@ class Run {
 
   private explain(status: MachineStatus, code: number): void {
     const { errors } = this.streams;
-    if (code === Status.TIMEOUT)
-      {errors.write(`vitrine: the time of ${this.options.timeout} seconds is over.\n`);}
-    else if (status.crash !== undefined) errors.write(crashText(status.crash));
+    if (code === Status.TIMEOUT) {
+      errors.write(`vitrine: the time of ${this.options.timeout} seconds is over.\n`);
+    } else if (status.crash !== undefined) errors.write(crashText(status.crash));
     else if (status.state === 'failed') errors.write(`vitrine: ${status.message ?? 'the machine failed.'}\n`);
   }
 
@@ -199,9 +200,10 @@ class Run {
       case 'b':
         return void machine.powerButton().catch(tell);
       case 'p': {
-        const paused = machine.status.state === 'paused';
-        errors.write(paused ? '\r\n[running]\r\n' : '\r\n[paused: Ctrl-A p goes on]\r\n');
-        return void (paused ? machine.resume() : machine.pause()).catch(tell);
+        if (machine.status.state === 'paused') {
+          return void machine.resume().then(() => errors.write('\r\n[running]\r\n'), tell);
+        }
+        return void machine.pause().then(() => errors.write('\r\n[paused: Ctrl-A p goes on]\r\n'), tell);
       }
       case 'r':
         return void machine.reset().catch(tell);
