@@ -35,6 +35,8 @@ function raiseDenormals(r: Routine, a: Parts, b: Parts): void {
   r.raiseDenormal(b);
 }
 
+const MASK32 = 0xffffffff;
+
 /** -0 when rounding down, else +0. */
 function cancelledSign(r: Routine): I32 {
   return i32.shl(i32.eq(r.rounding(r.control()), Rounding.DOWN), 15);
@@ -146,11 +148,20 @@ const x87Multiply = routine(['v128', 'v128'], 'v128', (r, f) => {
       f.return(realZero(sign));
     },
   );
+  // Four products of halves, as multiplyHigh has them, with the lower half of the whole beside.
+  const aLow = f.let(i64.and(a.significand, MASK32));
+  const aHigh = f.let(i64.shr_u(a.significand, 32));
+  const bLow = f.let(i64.and(b.significand, MASK32));
+  const bHigh = f.let(i64.shr_u(b.significand, 32));
+  const lowest = f.let(i64.mul(aLow, bLow));
+  const middle = f.let(i64.add(i64.mul(aHigh, bLow), i64.shr_u(lowest, 32)));
+  const cross = f.let(i64.add(i64.mul(aLow, bHigh), i64.and(middle, MASK32)));
   const high = f.local('i64');
   const low = f.local('i64');
   const exponent = f.local('i32');
-  f.set(low, i64.mul(a.significand, b.significand));
-  f.set(high, r.call64('multiplyHigh', a.significand, b.significand));
+  f.set(low, i64.or(i64.shl(cross, 32), i64.and(lowest, MASK32)));
+  const carried = i64.add(i64.shr_u(middle, 32), i64.shr_u(cross, 32));
+  f.set(high, i64.add(i64.mul(aHigh, bHigh), carried));
   f.set(exponent, i32.sub(i32.add(a.exponent, b.exponent), BIAS - 1));
   f.if(i64.ge_s(high, 0), () => {
     f.set(high, i64.or(i64.shl(high, 1), i64.shr_u(low, 63)));

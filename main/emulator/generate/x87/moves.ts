@@ -4,7 +4,7 @@ import type { Emitter } from '../emitter.ts';
 import { condition } from '../flags.ts';
 import type { Semantics } from '../semantics.ts';
 import { readNumber } from './calculate.ts';
-import { Control, real, Rounding, Scratch, Status } from './format.ts';
+import { Control, real, Rounding, Scratch, SPECIAL, Status } from './format.ts';
 import {
   begin,
   beginNoWait,
@@ -60,7 +60,11 @@ function fld(c: Emitter): void {
   } else {
     const value = readNumber(c, false);
     remember(c);
-    push(c, c.call('x87Quiet', 'v128', c.s, value));
+    const loaded = c.f.local('v128');
+    c.f.set(loaded, value);
+    const exponent = i32.and(i32.wrap(i64.lane(value, 1)), SPECIAL);
+    c.f.if(i32.eq(exponent, SPECIAL), () => c.f.set(loaded, c.call('x87Quiet', 'v128', c.s, value)));
+    push(c, loaded);
   }
 }
 

@@ -29,18 +29,38 @@ interface Decision {
   readonly up: I32;
 }
 
-/** How high:low is rounded when the lowest `drop` (bound; 0-63) bits of `high` and all of `low` go. */
-function decide(r: Routine, sign: I32, high: I64, low: I64, drop: I64, rounding: I32): Decision {
-  const f = r.f;
-  const partial = i64.or(i64.shl(high, i64.sub(i64.const(64), drop)), i64.extend_u(i64.ne(low, 0)));
-  const fraction = f.let(select(i64.eqz(drop), low, partial));
-  const inexact = f.let(i64.ne(fraction, 0));
+/** What is lost of high:low when the lowest `drop` (bound; 0-63) bits of `high` and all of `low` go. */
+function fractionOf(r: Routine, high: I64, low: I64, drop: I64): I64 {
+  const { f } = r;
+  const fraction = f.local('i64');
+  f.set(fraction, low);
+  f.if(i64.ne(drop, 0), () => {
+    const sticky = i64.extend_u(i64.ne(low, 0));
+    f.set(fraction, i64.or(i64.shl(high, i64.sub(i64.const(64), drop)), sticky));
+  });
+  return fraction;
+}
+
+/** Rounding to nearest, to even. */
+function decideNearest(r: Routine, high: I64, low: I64, drop: I64): Decision {
+  const { f } = r;
+  const fraction = fractionOf(r, high, low, drop);
   const odd = i32.wrap(i64.and(i64.shr_u(high, drop), 1));
-  const nearest = i32.and(i64.lt_s(fraction, 0), i32.or(i64.ne(i64.shl(fraction, 1), 0), odd));
+  const beyond = i32.or(i64.ne(i64.shl(fraction, 1), 0), odd);
+  const up = f.let(i32.and(i64.lt_s(fraction, 0), beyond));
+  return { inexact: i64.ne(fraction, 0), up };
+}
+
+/** Rounding as the mode says. */
+function decide(r: Routine, sign: I32, high: I64, low: I64, drop: I64, rounding: I32): Decision {
+  const { f } = r;
+  const nearest = decideNearest(r, high, low, drop);
+  const inexact = f.let(nearest.inexact);
   const away = i32.eq(i32.add(rounding, i32.shr_u(sign, 15)), AWAY);
-  const up = f.let(select(rounding, i32.and(away, inexact), nearest));
+  const up = f.let(select(rounding, i32.and(away, inexact), nearest.up));
   return { inexact, up };
 }
+
 /** All but the lowest `drop` bits, increased when so decided; 0 when that carries out. */
 function kept(high: I64, drop: I64, up: I32): I64 {
   return i64.shl(i64.add(i64.shr_u(high, drop), i64.extend_u(up)), drop);
@@ -160,6 +180,20 @@ const x87Round = routine(['i32', 'i32', 'i64', 'i64', 'i32'], 'v128', (r, f) => 
   const precision = f.let(i32.and(control, Control.EXTENDED));
   const short = select(i32.eqz(precision), i64.const(40), i64.const(0));
   const drop = f.let(select(i32.eq(precision, Control.DOUBLE), i64.const(11), short));
+  // Nearly always the result is far from the ends of the range and rounded to nearest.
+  const inRange = i32.lt_u(i32.sub(exponent, 1), SPECIAL - 2);
+  f.if(i32.and(inRange, i32.eqz(r.rounding(control))), () => {
+    const { inexact, up } = decideNearest(r, high, low, drop);
+    f.if(inexact, () => {
+      r.raise(i32.or(i32.shl(up, 9), Status.PE));
+      f.set(high, kept(high, drop, up));
+      // A carry leaves nothing but the integer bit.
+      f.if(i64.eqz(high), () => {
+        f.return(real(i64.const(INTEGER_BIT), i32.or(sign, i32.add(exponent, 1))));
+      });
+    });
+    f.return(real(high, i32.or(sign, exponent)));
+  });
   roundTo(r, { special: SPECIAL, wraps: true }, sign, exponent, high, low, drop, control);
   f.return(real(high, i32.or(sign, exponent)));
 });
@@ -175,9 +209,20 @@ function toFormat(fraction: number, exponentBits: number): LibraryRoutine {
     const { sign, exponent, significand } = number;
     const finish = (biased: I64, fractionField: I64): void => {
       const signBit = i64.shl(i64.extend_u(sign), bits - 16);
-      f.return(i64.or(i64.or(signBit, i64.shl(biased, fraction)), fractionField));
+      f.return(i64.or(signBit, i64.add(i64.shl(biased, fraction), fractionField)));
     };
     const field = (): I64 => i64.and(i64.shr_u(significand, drop), fractionMask);
+    const rebias = BIAS - (special >> 1);
+    const rebiased = f.let(i32.sub(exponent, rebias));
+    // Nearly always the result is far from the ends of the range and rounded to nearest.
+    const inRange = i32.lt_u(i32.sub(rebiased, 1), special - 2);
+    const nearest = i32.eqz(r.rounding(r.control()));
+    f.if(i32.and(i32.and(inRange, i64.lt_s(significand, 0)), nearest), () => {
+      const { inexact, up } = decideNearest(r, significand, ZERO64, drop);
+      f.if(inexact, () => r.raise(i32.or(i32.shl(up, 9), Status.PE)));
+      // A carry out of the fraction goes to the exponent.
+      finish(i64.extend_u(rebiased), i64.add(field(), i64.extend_u(up)));
+    });
     f.if(r.isUnsupported(number), () => {
       r.raise(Status.IE);
       f.set(sign, i32.const(SIGN));
@@ -191,7 +236,7 @@ function toFormat(fraction: number, exponentBits: number): LibraryRoutine {
     });
     f.if(i64.eqz(significand), () => finish(ZERO64, ZERO64));
     r.normalize(number);
-    f.set(exponent, i32.sub(exponent, BIAS - (special >> 1)));
+    f.set(exponent, i32.sub(exponent, rebias));
     const low = f.local('i64');
     const target = { special, wraps: false };
     roundTo(r, target, sign, exponent, significand, low, drop, f.let(r.control()));

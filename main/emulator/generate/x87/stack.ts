@@ -1,8 +1,8 @@
 import { OperandKind } from '../../instruction.ts';
 import { Field, Record } from '../../state.ts';
-import { i32, i64, select, v128, type I32, type V128 } from '../../wasm/expression.ts';
+import { i32, select, v128, type I32, type Local, type V128 } from '../../wasm/expression.ts';
 import type { Emitter } from '../emitter.ts';
-import { BEFORE, Control, INDEFINITE, type Routine, routine, Scratch, SPECIAL, Status } from './format.ts';
+import { BEFORE, Control, INDEFINITE, type Routine, routine, Scratch, Status } from './format.ts';
 
 /** The register stack: what x87 instructions begin and end with. */
 
@@ -144,25 +144,36 @@ export function commitKeepingC1(c: Emitter): I32 {
 // ---- Routines -------------------------------------------------------------------------------------------
 
 /**
- * (s, before): puts the exceptions of the instruction into the status word. 1 when its results may be stored: none
- * of the exceptions `before` them is without mask.
+ * Puts the exceptions of the instruction into the status word. 1 when its results may be stored: none of the
+ * exceptions `before` them is without mask.
  */
-const x87Commit = routine(['i32'], 'i32', (r, f) => {
+function commitFlags(r: Routine, before: I32): Local<'i32'> {
+  const { f } = r;
   const flags = f.let(i32.load(r.s, Scratch.FLAGS));
   const status = f.let(i32.and(i32.load(r.s, Field.FPU_STATUS), ~Status.C1));
-  f.if(i32.eqz(flags), () => {
-    f.store32(r.s, status, Field.FPU_STATUS);
-    f.return(i32.const(1));
-  });
   const unmasked = f.let(i32.and(i32.and(flags, i32.xor(r.control(), -1)), Control.EXCEPTIONS));
-  const stops = f.let(i32.and(unmasked, f.parameter('i32', 1)));
-  // What would have come after an exception that stops the instruction does not come.
-  const stackFault = i32.and(flags, Status.SF);
-  const stopped = select(stackFault, i32.const(STACK_FAULT | Status.C1), i32.const(BEFORE));
-  const shown = i32.and(flags, select(stops, stopped, i32.const(-1)));
-  const pending = select(unmasked, i32.const(Status.ES | Status.BUSY), i32.const(0));
-  f.store32(r.s, i32.or(i32.or(status, shown), pending), Field.FPU_STATUS);
-  f.return(i32.eqz(stops));
+  const done = f.local('i32');
+  f.set(done, i32.const(1));
+  f.if(
+    unmasked,
+    () => {
+      const stops = f.let(i32.and(unmasked, before));
+      // What would have come after an exception that stops the instruction does not come.
+      const stackFault = i32.and(flags, Status.SF);
+      const stopped = select(stackFault, i32.const(STACK_FAULT | Status.C1), i32.const(BEFORE));
+      const shown = i32.and(flags, select(stops, stopped, i32.const(-1)));
+      const pending = i32.or(status, Status.ES | Status.BUSY);
+      f.store32(r.s, i32.or(pending, shown), Field.FPU_STATUS);
+      f.set(done, i32.eqz(stops));
+    },
+    () => f.store32(r.s, i32.or(status, flags), Field.FPU_STATUS),
+  );
+  return done;
+}
+
+/** (s, before): the same for handlers. */
+const x87Commit = routine(['i32'], 'i32', (r, f) => {
+  f.return(commitFlags(r, f.parameter('i32', 1)));
 });
 
 /** The physical number of ST(index). */
@@ -176,27 +187,26 @@ function setRegister(r: Routine, number: I32, value: V128): void {
   r.f.store32(r.s, i32.or(i32.load(r.s, Field.FPU_TAGS), bit), Field.FPU_TAGS);
 }
 
-/** (s, count): pops. */
+function popOnce(r: Routine): void {
+  const { f } = r;
+  const top = f.let(i32.load(r.s, Field.FPU_TOP));
+  const kept = i32.xor(i32.shl(i32.const(1), top), -1);
+  f.store32(r.s, i32.and(i32.load(r.s, Field.FPU_TAGS), kept), Field.FPU_TAGS);
+  f.store32(r.s, i32.and(i32.add(top, 1), 7), Field.FPU_TOP);
+}
+
+/** (s, count): pops once or twice. */
 const x87Pop = routine(['i32'], undefined, (r, f) => {
-  const count = f.parameter('i32', 1);
-  f.loop((again) => {
-    f.if(i32.gt_s(count, 0), () => {
-      const top = f.let(i32.load(r.s, Field.FPU_TOP));
-      const kept = i32.xor(i32.shl(i32.const(1), top), -1);
-      f.store32(r.s, i32.and(i32.load(r.s, Field.FPU_TAGS), kept), Field.FPU_TAGS);
-      f.store32(r.s, i32.and(i32.add(top, 1), 7), Field.FPU_TOP);
-      f.set(count, i32.sub(count, 1));
-      f.break(again);
-    });
-  });
+  popOnce(r);
+  f.if(i32.gt_s(f.parameter('i32', 1), 1), () => popOnce(r));
 });
 
-/** (s, value, index, pops): ends an instruction with a result for ST(index); 1 when it is stored. */
+/** (s, value, index, pop): ends an instruction with a result for ST(index), then pops or not; 1 when it is stored. */
 const x87Finish = routine(['v128', 'i32', 'i32'], 'i32', (r, f) => {
-  const done = r.call32('x87Commit', r.s, i32.const(BEFORE));
+  const done = commitFlags(r, i32.const(BEFORE));
   f.if(done, () => {
     setRegister(r, f.let(physical(r, f.parameter('i32', 2))), f.parameter('v128', 1));
-    r.callVoid('x87Pop', r.s, f.parameter('i32', 3));
+    f.if(f.parameter('i32', 3), () => popOnce(r));
   });
   f.return(done);
 });
@@ -213,27 +223,27 @@ const x87Push = routine(['v128'], undefined, (r, f) => {
     f.set(value, INDEFINITE);
   });
   // AMD processors push a denormal operand even when DE has no mask.
-  f.if(r.call32('x87Commit', r.s, i32.const(Status.IE)), () => {
+  f.if(commitFlags(r, i32.const(Status.IE)), () => {
     setRegister(r, number, value);
     f.store32(r.s, number, Field.FPU_TOP);
   });
 });
 
-/** (s, value): a number from memory as it is loaded: a signalling NaN is invalid and becomes quiet. */
+/** (s, value): an infinity or NaN from memory as it is loaded: signalling NaNs are invalid and become quiet. */
 const x87Quiet = routine(['v128'], 'v128', (r, f) => {
   const value = f.parameter('v128', 1);
-  const exponent = i32.and(i32.wrap(i64.lane(value, 1)), SPECIAL);
-  f.if(i32.ne(exponent, SPECIAL), () => f.return(value));
   f.if(i32.eqz(r.isNaN(r.parts(value))), () => f.return(value));
   r.returnCall('x87NaN', r.s, value, value);
 });
 
 /** (s, codes, pops): ends a comparison. */
 const x87Compared = routine(['i32', 'i32'], undefined, (r, f) => {
-  const done = r.call32('x87Commit', r.s, i32.const(BEFORE));
+  const done = commitFlags(r, i32.const(BEFORE));
   const others = i32.and(i32.load(r.s, Field.FPU_STATUS), ~(Status.C0 | Status.C2 | Status.C3));
   f.store32(r.s, i32.or(others, f.parameter('i32', 1)), Field.FPU_STATUS);
-  f.if(done, () => r.callVoid('x87Pop', r.s, f.parameter('i32', 2)));
+  f.if(i32.and(done, i32.ne(f.parameter('i32', 2), 0)), () => {
+    r.callVoid('x87Pop', r.s, f.parameter('i32', 2));
+  });
 });
 
 export const stackRoutines = { x87Commit, x87Pop, x87Finish, x87Push, x87Quiet, x87Compared };
