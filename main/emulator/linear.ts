@@ -180,13 +180,18 @@ export class LinearMemory {
     }
   }
 
-  /** Copies a longer range in: the whole range is probed first, so that a fault writes nothing. */
-  writeRange(linear: number, from: Uint8Array, user: boolean): void {
-    const end = linear + from.length;
+  /** Throws unless every byte of a range can be written. */
+  requireWritable(linear: number, bytes: number, user: boolean): void {
+    const end = linear + bytes;
     for (let at = linear; at < end; at += PAGE - (((at % PAGE) + PAGE) % PAGE)) {
       const count = this.locate(at, 1, Access.WRITE, user, this.cpu.tlbSet);
       if (count <= 0) this.fail(count);
     }
+  }
+
+  /** Copies a longer range in: the whole range is probed first, so that a fault writes nothing. */
+  writeRange(linear: number, from: Uint8Array, user: boolean): void {
+    this.requireWritable(linear, from.length, user);
     const bounce = this.cpu.s + Field.BOUNCE;
     for (let done = 0; done < from.length;) {
       const at = linear + done;

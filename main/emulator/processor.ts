@@ -18,6 +18,8 @@ import { deliver, type EventSource } from './system/interrupts.ts';
 
 const TWO_32 = 2 ** 32;
 const PENDING = 0x80000000 | 0;
+/** First address that is not canonical. */
+const CANONICAL_END = 2 ** 47;
 /** SHADOW_AT when there is none: no budget is ever that large. */
 const NO_SHADOW = 0x7fffffff;
 
@@ -187,16 +189,19 @@ export class Processor {
 
   // ---- Slow memory accesses of generated code -----------------------------------------------------------
 
-  private accessLinear(): number {
+  private accessLinear(bytes: number): number {
     const { cpu } = this;
     if (!cpu.longMode) return cpu.get(Field.ACCESS_ADDRESS) >>> 0;
-    if (!cpu.isCanonical(Field.ACCESS_ADDRESS)) {
+    const linear = cpu.number(Field.ACCESS_ADDRESS);
+    // An access that begins in the lower half and ends beyond it is not canonical either.
+    const beyond = linear < CANONICAL_END && linear + bytes > CANONICAL_END;
+    if (!cpu.isCanonical(Field.ACCESS_ADDRESS) || beyond) {
       cpu.set(Field.FAULT_VECTOR, cpu.get(Field.ACCESS_SEGMENT) === SegmentIndex.SS ? Vector.SS : Vector.GP);
       cpu.set(Field.FAULT_ERROR, 0);
       cpu.set(Field.LEAVE, Leave.FAULT);
       return NaN;
     }
-    return cpu.number(Field.ACCESS_ADDRESS);
+    return linear;
   }
 
   /** Turns a result of LinearMemory (0 fault, -1 exit) into generated code's 0 with the reason in LEAVE. */
@@ -206,7 +211,7 @@ export class Processor {
   }
 
   private readSlow(bytes: number): number {
-    const linear = this.accessLinear();
+    const linear = this.accessLinear(bytes);
     if (Number.isNaN(linear)) return 0;
     const host = this.linear.forRead(linear, bytes, this.cpu.cpl === 3, this.cpu.tlbSet);
     if (host <= 0) return this.leaveWith(host);
@@ -215,7 +220,7 @@ export class Processor {
   }
 
   private writeSlow(bytes: number): number {
-    const linear = this.accessLinear();
+    const linear = this.accessLinear(bytes);
     if (Number.isNaN(linear)) return 0;
     const { cpu } = this;
     const result = this.linear.write(linear, bytes, cpu.s + Field.ACCESS_DATA, cpu.cpl === 3, cpu.tlbSet);
@@ -225,7 +230,7 @@ export class Processor {
   }
 
   private modifySlow(bytes: number): number {
-    const linear = this.accessLinear();
+    const linear = this.accessLinear(bytes);
     if (Number.isNaN(linear)) return 0;
     const { cpu } = this;
     const user = cpu.cpl === 3;
@@ -241,7 +246,7 @@ export class Processor {
 
   private modifyCommit(bytes: number): void {
     const { cpu } = this;
-    const linear = this.accessLinear();
+    const linear = this.accessLinear(bytes);
     this.linear.write(linear, bytes, cpu.s + Field.BOUNCE, cpu.cpl === 3, cpu.tlbSet);
     this.debug.accessed(linear, bytes, true);
   }

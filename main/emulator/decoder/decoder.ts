@@ -123,8 +123,8 @@ export class Decoder {
         if (cursor >= limit) return short;
         byte = entry = bytes[cursor++]!;
       }
-    } else if (byte === 0x90 && (rex & 1) !== 0 && repeat !== 0xf3) {
-      // 90 with REX.B is no NOP but XCHG R8, rAX: the row of 91.
+    } else if (byte === 0x90 && (rex & 1) !== 0) {
+      // 90 with REX.B is no NOP, nor with F3 a PAUSE, but XCHG R8, rAX: the row of 91 (tried on an AMD processor).
       entry = 0x91;
     }
 

@@ -261,8 +261,12 @@ export class Emitter {
       });
       f.set(linear, cut(32, i64.add(offset, base)));
     }
-    if (bytes > 1 && (bytes & (bytes - 1)) === 0) {
-      const misaligned = i32.and(i32.and(i32.wrap(linear), bytes - 1), this.field32(Field.ALIGNMENT_MASK));
+    // 80-bit operands are aligned to 8 bytes. An address that is not canonical has its own fault, later.
+    const alignment = bytes === 10 ? 8 : bytes;
+    if (alignment > 1 && (alignment & (alignment - 1)) === 0) {
+      const low = i32.and(i32.wrap(linear), alignment - 1);
+      const canonical = i64.eq(i64.shr_s(i64.shl(linear, 16), 16), linear);
+      const misaligned = i32.and(i32.ne(i32.and(low, this.field32(Field.ALIGNMENT_MASK)), 0), canonical);
       f.if(misaligned, () => this.raise(i32.const(17), i32.const(0)));
     }
     return linear;
@@ -404,6 +408,11 @@ export class Emitter {
     this.setField32(Field.FAULT_ERROR, error);
     this.setField32(Field.CURRENT, this.d);
     this.f.return(i32.const(Leave.FAULT));
+  }
+
+  /** #GP(0) outside CPL 0. */
+  requireKernel(): void {
+    this.f.if(this.field32(Field.CPL), () => this.raise(i32.const(13)));
   }
 
   /** #UD in real and virtual-8086 mode. */

@@ -9,6 +9,7 @@ import { cpuid } from './cpuid.ts';
 import { inspect, limitOf, lldt, loadDataSegment, ltr } from './descriptors.ts';
 import { fxrstor, fxsave, xrstor, xsave } from './images.ts';
 import { recordIo, recordStringIo } from './io.ts';
+import { deliver } from './interrupts.ts';
 import { readMsr, writeMsr } from './msr.ts';
 import { TransferStack } from './stack.ts';
 import {
@@ -313,6 +314,15 @@ function enter(p: Processor, record: number, bits: number): number {
   return CONTINUE;
 }
 
+/** Instructions on a processor state image, at a linear address that was not looked at yet. */
+const image =
+  (body: (p: Processor, linear: number) => void): Helper =>
+  (p, record) => {
+    const stack = p.cpu.bytes[record + Record.SEGMENT] === SegmentIndex.SS;
+    body(p, p.linear.canonical(Field.HELPER_VALUE, stack ? Vector.SS : Vector.GP));
+    return CONTINUE;
+  };
+
 function halt(p: Processor): number {
   requireKernel(p);
   p.exitAfter = Exit.HALTED;
@@ -324,7 +334,9 @@ function interrupt(p: Processor, kind: number, record: number): void {
     kind
   ];
   p.debug.suppressTrap = true;
-  softwareInterrupt(p, vector, kind === 0);
+  // INT1 is no software interrupt: the gate's privilege level does not matter (AMD64 manual vol. 3, INT).
+  if (kind === 1) deliver(p, vector, -1, 'external', false);
+  else softwareInterrupt(p, vector, kind === 0);
 }
 
 const TABLE: Record<HelperName, Helper> = {
@@ -428,22 +440,10 @@ const TABLE: Record<HelperName, Helper> = {
   sysenter: transfer((p) => sysenter(p)),
   sysexit: transfer((p, size) => sysexit(p, size)),
   enter,
-  fxsave: (p) => {
-    fxsave(p, p.linear.canonical(Field.HELPER_VALUE));
-    return CONTINUE;
-  },
-  fxrstor: (p) => {
-    fxrstor(p, p.linear.canonical(Field.HELPER_VALUE));
-    return CONTINUE;
-  },
-  xsave: (p) => {
-    xsave(p, p.linear.canonical(Field.HELPER_VALUE));
-    return CONTINUE;
-  },
-  xrstor: (p) => {
-    xrstor(p, p.linear.canonical(Field.HELPER_VALUE));
-    return CONTINUE;
-  },
+  fxsave: image(fxsave),
+  fxrstor: image(fxrstor),
+  xsave: image(xsave),
+  xrstor: image(xrstor),
 };
 
 const BY_NUMBER: readonly Helper[] = HELPERS.map((name) => TABLE[name]);

@@ -12,18 +12,21 @@ const X87_COMPONENT = 1;
 const SSE_COMPONENT = 2;
 
 /** The 512 bytes of FXSAVE with REX.W (SDM vol. 1, table 10-2): x87 pointers are 64 bits. */
-export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16): void {
+export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16, pointers = true): void {
   const view = new DataView(image.buffer, image.byteOffset);
   const top = cpu.get(Field.FPU_TOP);
   view.setUint16(0, cpu.get(Field.FPU_CONTROL), true);
   view.setUint16(2, (cpu.get(Field.FPU_STATUS) & ~0x3800) | (top << 11), true);
   view.setUint8(4, cpu.get(Field.FPU_TAGS));
   view.setUint8(5, 0);
-  view.setUint16(6, cpu.get(Field.FPU_OPCODE), true);
-  view.setUint32(8, cpu.get(Field.FPU_IP), true);
-  view.setUint32(12, cpu.high(Field.FPU_IP), true);
-  view.setUint32(16, cpu.get(Field.FPU_DP), true);
-  view.setUint32(20, cpu.high(Field.FPU_DP), true);
+  image.fill(0, 6, 24);
+  if (pointers) {
+    view.setUint16(6, cpu.get(Field.FPU_OPCODE), true);
+    view.setUint32(8, cpu.get(Field.FPU_IP), true);
+    view.setUint32(12, cpu.high(Field.FPU_IP), true);
+    view.setUint32(16, cpu.get(Field.FPU_DP), true);
+    view.setUint32(20, cpu.high(Field.FPU_DP), true);
+  }
   view.setUint32(24, cpu.get(Field.MXCSR), true);
   view.setUint32(28, MXCSR_MASK, true);
   for (let i = 0; i < 8; i++) {
@@ -38,9 +41,11 @@ export function loadX87(cpu: Cpu, image: Uint8Array): void {
   const view = new DataView(image.buffer, image.byteOffset);
   const status = view.getUint16(2, true);
   const top = (status >>> 11) & 7;
-  const control = view.getUint16(0, true);
+  // Bit 6 is always set, bits 7 and 13-15 never; ES and B follow from the unmasked flags.
+  const control = (view.getUint16(0, true) & 0x1f7f) | 0x40;
+  const pending = (status & ~control & 0x3f) !== 0;
   cpu.set(Field.FPU_CONTROL, control);
-  cpu.set(Field.FPU_STATUS, status & ~0x3800);
+  cpu.set(Field.FPU_STATUS, (status & ~0xb880) | (pending ? 0x8080 : 0));
   cpu.set(Field.FPU_TOP, top);
   cpu.set(Field.FPU_TAGS, view.getUint8(4));
   cpu.set(Field.FPU_OPCODE, view.getUint16(6, true) & 0x7ff);
@@ -57,6 +62,11 @@ export function loadXmm(cpu: Cpu, image: Uint8Array, count = 16): void {
   cpu.bytes.set(image.subarray(160, 160 + 16 * count), cpu.s + Field.XMM);
 }
 
+/** AMD processors save the x87 pointers only while an exception is pending (AMD64 manual vol. 2, 11.4.4). */
+function savesPointers(cpu: Cpu): boolean {
+  return (cpu.get(Field.FPU_STATUS) & 0x80) !== 0;
+}
+
 function checkAvailable(p: Processor): void {
   const cr0 = p.cpu.get(Field.CR0);
   if (cr0 & Cr0.EM) throw new GuestFault(Vector.NM);
@@ -69,8 +79,9 @@ export function fxsave(p: Processor, linear: number): void {
   if (linear & 15) throw generalProtection();
   const { cpu } = p;
   const image = p.imageBuffer.subarray(0, LEGACY_BYTES);
+  p.linear.requireWritable(linear, LEGACY_BYTES, cpu.cpl === 3);
   p.linear.readRange(linear, image, cpu.cpl === 3);
-  saveLegacy(cpu, image, cpu.code64 ? 16 : 8);
+  saveLegacy(cpu, image, cpu.code64 ? 16 : 8, savesPointers(cpu));
   p.linear.writeRange(linear, image, cpu.cpl === 3);
 }
 
@@ -99,9 +110,10 @@ export function xsave(p: Processor, linear: number): void {
   const { cpu } = p;
   const wanted = cpu.gpr(0) & cpu.get(Field.XCR0);
   const image = p.imageBuffer.subarray(0, LEGACY_BYTES + HEADER_BYTES);
+  p.linear.requireWritable(linear, image.length, cpu.cpl === 3);
   p.linear.readRange(linear, image, cpu.cpl === 3);
   const current = new Uint8Array(LEGACY_BYTES);
-  saveLegacy(cpu, current, cpu.code64 ? 16 : 8);
+  saveLegacy(cpu, current, cpu.code64 ? 16 : 8, savesPointers(cpu));
   if (wanted & X87_COMPONENT) {
     image.set(current.subarray(0, 24));
     image.set(current.subarray(32, 160), 32);

@@ -48,10 +48,20 @@ export function recordStringIo(p: Processor, record: number, shape: number, inpu
   const port = p.cpu.gpr(2) & 0xffff;
   const bytes = shape & 15;
   checkPort(p, port, bytes);
+  const addressSize = (shape >> 4) & 15;
+  const rep = (shape & 0x100) !== 0;
+  // With a count of 0 no port is touched, though the right to touch it is needed.
+  if (rep && isCountZero(p, addressSize)) return 0;
   fill(p, record, port, bytes, input);
   p.exit.string = true;
-  p.exit.addressSize = (shape >> 4) & 15;
-  p.exit.rep = (shape & 0x100) !== 0;
+  p.exit.addressSize = addressSize;
+  p.exit.rep = rep;
   p.exit.segment = input ? SegmentIndex.ES : p.cpu.bytes[record + Record.SEGMENT];
   return Leave.EXIT;
+}
+
+function isCountZero(p: Processor, addressSize: number): boolean {
+  const low = p.cpu.gpr(1);
+  if (addressSize === 8) return low === 0 && p.cpu.gprHigh(1) === 0;
+  return addressSize === 4 ? low === 0 : (low & 0xffff) === 0;
 }

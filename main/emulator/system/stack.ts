@@ -1,7 +1,7 @@
 import { Attrib } from '../cpu.ts';
 import { GuestFault, Vector } from '../fault.ts';
 import type { Processor } from '../processor.ts';
-import { SegmentIndex } from '../state.ts';
+import { Field, SegmentIndex } from '../state.ts';
 import { attributes, baseOf, limitOf, type Descriptor } from './descriptors.ts';
 
 const TWO_32 = 2 ** 32;
@@ -76,6 +76,7 @@ export class TransferStack {
   private linear(offset: number, bytes: number): number {
     if (this.long) {
       if (offset < -(2 ** 47) || offset + bytes > 2 ** 47) throw new GuestFault(Vector.SS, 0);
+      this.checkAlignment(offset, bytes);
       return offset;
     }
     const expandDown = (this.attrib & 0xc) === 4;
@@ -84,7 +85,14 @@ export class TransferStack {
       ? offset > this.limit && offset + bytes - 1 <= top
       : offset + bytes - 1 <= this.limit;
     if (!inside) throw new GuestFault(Vector.SS, this.error);
-    return (this.base + offset) % TWO_32;
+    const linear = (this.base + offset) % TWO_32;
+    this.checkAlignment(linear, bytes);
+    return linear;
+  }
+
+  private checkAlignment(linear: number, bytes: number): void {
+    if (!this.user || this.p.cpu.get(Field.ALIGNMENT_MASK) === 0) return;
+    if (linear % bytes !== 0) throw new GuestFault(Vector.AC, 0);
   }
 
   private wrap(offset: number): number {
@@ -129,7 +137,7 @@ export class TransferStack {
   /** Faults unless a byte can be written at the top. */
   probe(): void {
     const at = this.linear(this.pointer, 1);
-    this.p.linear.store(at, 1, this.p.linear.read(at, 1, this.user), this.user);
+    this.p.linear.requireWritable(at, 1, this.user);
   }
 
   skip(bytes: number): void {

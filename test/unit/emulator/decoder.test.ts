@@ -155,7 +155,7 @@ const encodings: readonly [mode: Mode, bytes: string, wanted: string][] = [
   [64, '66 99', 'cwd/16'],
   [64, '90', 'nop/32'],
   [64, '41 90', 'xchg/32 r8:32, r0:32'],
-  [64, 'f3 41 90', 'pause/32'],
+  [64, 'f3 41 90', 'xchg/32 r8:32, r0:32'],
   [64, '48 91', 'xchg/64 r1:64, r0:64'],
   [64, 'f3 0f 1e fa', 'nop/32 r2:32'],
   [64, '66 0f 1f 44 00 00', 'nop/16 m16 ds:[r0+r0*1+0]a64'],

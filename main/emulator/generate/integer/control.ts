@@ -120,6 +120,15 @@ const value =
   (c) =>
     c.setField64(Field.HELPER_VALUE, c.read(n));
 
+/** The same for instructions of the kernel; those of protected mode only are undefined elsewhere. */
+const kernelValue =
+  (protectedOnly: boolean): Semantics =>
+  (c) => {
+    if (protectedOnly) c.requireProtected();
+    c.requireKernel();
+    value(0)(c);
+  };
+
 /** Hands over the linear address of the memory operand, which has `bytes`. */
 const address =
   (bytes: number): Semantics =>
@@ -142,6 +151,7 @@ function farPointer(c: Emitter): void {
 
 /** LGDT and LIDT: a limit of 16 bits, then a base of 64, 32 or 24. */
 function descriptorTable(c: Emitter): void {
+  c.requireKernel();
   const long = c.form.codeSize === 64;
   const limit = c.load(c.offset(), 16, 'operand');
   const at = c.f.let(cut(c.form.addressSize, i64.add(c.offset(), 2)));
@@ -313,14 +323,15 @@ export const control: SemanticsGroup = {
     swapgs: ends('swapgs'),
     wrfsbase: ends('wrfsbase'),
     wrgsbase: ends('wrgsbase'),
-    lldt: ends('lldt', value(0)),
-    ltr: ends('ltr', value(0)),
+    lldt: ends('lldt', kernelValue(true)),
+    ltr: ends('ltr', kernelValue(true)),
     lgdt: ends('lgdt', descriptorTable),
     lidt: ends('lidt', descriptorTable),
-    lmsw: ends('lmsw', value(0)),
+    lmsw: ends('lmsw', kernelValue(false)),
     clts: ends('clts'),
     invlpg: ends('invlpg', address(1)),
     invpcid: ends('invpcid', (c) => {
+      c.requireKernel();
       c.f.do(c.loadVector(c.offset(), 'operand'));
       c.setField64(Field.HELPER_VALUE, c.read(0));
     }),
