@@ -231,7 +231,7 @@ export class MachineProcess {
       }
       case 'status':
         if (message.status.state === 'off' || message.status.state === 'failed')
-          this.conclude(message.status);
+          {this.conclude(message.status);}
         else if (!run.ending) {
           this.become(message.status);
           if (message.status.state === 'crashed') run.end(message.status);

@@ -7,7 +7,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { MachineConfig } from '../../main/machine/protocol.ts';
 import { OUTPUT_WINDOW } from '../../main/machine/protocol.ts';
-import { flatGuests, flatOption } from './flat-guests.ts';
+import type { flatGuests} from './flat-guests.ts';
+import { flatOption } from './flat-guests.ts';
 import { Session } from './session.ts';
 
 // `vitrine run` from its sources, as people use it: small guests, the real emulator, real processes.
