@@ -1,0 +1,126 @@
+/*
+ * Getting a vCPU out of the guest. KVM_RUN ends for signals only, so there is one real-time signal, whose handler
+ * makes the KVM_RUN that this thread is in, or is about to enter, return at once. It is sent by nvmm_vcpu_stop and
+ * by a timer, since NVMM gives control back about once per time slice and programs rely on it.
+ */
+#include "internal.h"
+
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* How long a guest that does nothing but compute may keep its thread: injections and timers wait at most so long. */
+#define TICK_NS 1000000ULL
+
+static int tick_signal;
+
+/* Initial-exec: the handler may not be the one that allocates thread-local storage. */
+static __thread struct kvm_run *volatile current __attribute__((tls_model("initial-exec")));
+static __thread pid_t own_tid __attribute__((tls_model("initial-exec")));
+
+static void on_signal(int number)
+{
+	(void)number;
+	struct kvm_run *run = current;
+	if (run != NULL)
+		__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Takes the highest real-time signal that nobody handles. */
+int tick_init(void)
+{
+	if (tick_signal != 0)
+		return 0;
+	for (int number = SIGRTMAX - 1; number > SIGRTMIN; number--) {
+		struct sigaction action;
+		if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_DFL)
+			continue;
+		memset(&action, 0, sizeof(action));
+		action.sa_handler = on_signal;
+		action.sa_flags = SA_RESTART | SA_ONSTACK;
+		sigemptyset(&action.sa_mask);
+		if (sigaction(number, &action, NULL) != 0)
+			continue;
+		tick_signal = number;
+		return 0;
+	}
+	return -1;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+}
+
+static void make_timer(struct vcpu *v)
+{
+	struct sigevent event;
+	memset(&event, 0, sizeof(event));
+	tick_destroy(v);
+	event.sigev_notify = SIGEV_THREAD_ID;
+	event.sigev_signo = tick_signal;
+#ifdef sigev_notify_thread_id
+	event.sigev_notify_thread_id = own_tid;
+#else
+	event._sigev_un._tid = own_tid;
+#endif
+	v->has_timer = timer_create(CLOCK_MONOTONIC, &event, &v->timer) == 0;
+	v->timer_tid = own_tid;
+	v->tick_due = 0;
+}
+
+/*
+ * From now until tick_leave a signal ends KVM_RUN. The timer is armed at most once per tick, whatever the number of
+ * exits, and not at all while the vCPU is idle.
+ */
+void tick_enter(struct vcpu *v)
+{
+	if (own_tid == 0) {
+		sigset_t set;
+		own_tid = (pid_t)syscall(SYS_gettid);
+		sigemptyset(&set);
+		sigaddset(&set, tick_signal);
+		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	}
+	atomic_store(&v->tid, own_tid);
+	atomic_store(&v->running, true);
+	current = v->run;
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (!v->has_timer || v->timer_tid != own_tid)
+		make_timer(v);
+	/* A tick that came before the line above is over by now, and found due; a later one sets the flag. */
+	uint64_t now = now_ns();
+	if (now < v->tick_due || !v->has_timer)
+		return;
+	struct itimerspec once = {.it_value = {.tv_nsec = TICK_NS}};
+	timer_settime(v->timer, 0, &once, NULL);
+	v->tick_due = now + TICK_NS;
+}
+
+void tick_leave(struct vcpu *v)
+{
+	current = NULL;
+	atomic_store(&v->running, false);
+}
+
+void tick_destroy(struct vcpu *v)
+{
+	if (v->has_timer)
+		timer_delete(v->timer);
+	v->has_timer = false;
+}
+
+/*
+ * Async-signal-safe, from any thread. Either the vCPU's thread has not looked at its stop word yet, and will, or it
+ * is on its way into KVM_RUN, and the flag or the signal turns it back.
+ */
+void tick_kick(struct vcpu *v)
+{
+	if (!atomic_load(&v->running))
+		return;
+	int saved = errno;
+	syscall(SYS_tgkill, getpid(), atomic_load(&v->tid), tick_signal);
+	errno = saved;
+}
