@@ -38,7 +38,7 @@ const LSR = {
   FIFO_ERROR: 0x80,
 } as const;
 const IIR = { NONE: 1, LINE: 6, RECEIVED: 4, TIMEOUT: 12, THR_EMPTY: 2, MODEM: 0, FIFOS: 0xc0 } as const;
-const MCR = { OUT2: 8, LOOP: 0x10 } as const;
+const MCR = { READY: 3, OUT2: 8, LOOP: 0x10 } as const;
 const LCR = { BREAK: 0x40, DLAB: 0x80 } as const;
 const RING = 0x40;
 
@@ -110,7 +110,7 @@ export class Uart16550 implements Device, BusDevice, Timed {
 
   /** Moves bytes between the FIFOs and the host. Call it after input came or room for output was made. */
   poll(): void {
-    this.fill();
+    this.listen();
     this.drain();
     this.update();
   }
@@ -122,7 +122,7 @@ export class Uart16550 implements Device, BusDevice, Timed {
   }
 
   tick(now: number): void {
-    this.fill();
+    this.listen();
     this.drain();
     if (this.nextDeadline() <= now) this.r.timeout = 1;
     this.update();
@@ -191,6 +191,7 @@ export class Uart16550 implements Device, BusDevice, Timed {
         // Enabling the THR empty interrupt while THR is empty raises it, even if IIR had acknowledged it before.
         if ((value & ~r.ier & IER.THR_EMPTY) !== 0 && r.txCount === 0) r.thre = 1;
         r.ier = value & 0x0f;
+        this.listen();
         this.update();
         return;
       case 2:
@@ -202,6 +203,7 @@ export class Uart16550 implements Device, BusDevice, Timed {
         return;
       case 4:
         r.mcr = value & 0x1f;
+        this.listen();
         this.updateModem();
         this.update();
         return;
@@ -311,6 +313,14 @@ export class Uart16550 implements Device, BusDevice, Timed {
       r.txCount--;
     }
     if (r.txCount === 0) r.thre = 1;
+  }
+
+  /**
+   * Takes what the host has once the guest is ready for it: DTR, RTS or the received-data interrupt is on. A
+   * driver clears the FIFO before that, and what was typed early would be lost.
+   */
+  private listen(): void {
+    if ((this.r.mcr & MCR.READY) !== 0 || (this.r.ier & IER.RECEIVED) !== 0) this.fill();
   }
 
   /** Takes bytes from the host side while there is room for them: the host never overruns the guest. */

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { arch, availableParallelism, freemem, platform, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
@@ -62,7 +62,7 @@ export function doctorCommand(
 
 function examine(): Report {
   const reports = reportBackends(backends);
-  const host = [node(), memory(), electron(), display()];
+  const host = [node(), memory(), ...kvm(), electron(), display()];
   return { version, ok: reports.some(({ available }) => available), backends: reports, host };
 }
 
@@ -82,6 +82,23 @@ function memory(): Finding {
   const ok = free >= 256;
   const way = ok ? '' : ': little for a machine, so close something or give it less with --memory';
   return { name: 'Memory', ok, detail: `${free} MiB free of ${total}, ${availableParallelism()} CPUs${way}` };
+}
+
+/** The device by itself: what stands in the way of backend kvm beside the library. */
+function kvm(): Finding[] {
+  if (platform() !== 'linux') return [];
+  const name = '/dev/kvm';
+  if (!existsSync(name)) {
+    return [
+      { name, ok: false, detail: 'not there: no hardware virtualization, or its module is not loaded' },
+    ];
+  }
+  try {
+    accessSync(name, constants.R_OK | constants.W_OK);
+    return [{ name, ok: true, detail: 'there, and we may use it' }];
+  } catch {
+    return [{ name, ok: false, detail: 'there, but no permission: add yourself to the group kvm' }];
+  }
 }
 
 /** The npm package comes without its program, which its first start fetches. */

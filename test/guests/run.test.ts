@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { MachineConfig } from '../../main/machine/protocol.ts';
 import { OUTPUT_WINDOW } from '../../main/machine/protocol.ts';
-import type { flatGuests} from './flat-guests.ts';
+import type { flatGuests } from './flat-guests.ts';
 import { flatOption } from './flat-guests.ts';
 import { Session } from './session.ts';
 
@@ -76,12 +76,21 @@ describe('vitrine run', () => {
   it('what is piped in goes to the guest, byte for byte, and its end does not end the machine', async () => {
     const session = start(...flat('echo'), '--timeout', '30');
     const text = `${Array.from({ length: 300 }, (_, i) => `line ${i} \x01x\x00\xff`).join('\n')}END`;
-    // The port has no FIFO that a boot sector enables: bytes wait with us.
-    await delay(1500);
     session.type(text);
     await session.waitFor('END');
     expect(session.output.replaceAll('\r', '')).toBe(text);
     session.kill();
+  });
+
+  it('what is piped in before the guest is ready is not lost', () => {
+    const { status, stdout } = spawnSync(process.execPath, [...program, 'run', '--guest', 'calc'], {
+      cwd: root,
+      encoding: 'latin1',
+      input: '(2+3)*7\rquit\r',
+      timeout: 60_000,
+    });
+    expect(status).toBe(0);
+    expect(stdout).toContain('> (2+3)*7\r\n35\r\n');
   });
 
   it('--json: an event on each line', () => {
