@@ -11,7 +11,7 @@ import {
   ZERO64,
 } from './format.ts';
 import { fullPrecision } from './remainder.ts';
-import { ONE, type Wide, WideMath, type WideReal } from './wide.ts';
+import { ONE, seriesRoutine, type Wide, WideMath, type WideReal } from './wide.ts';
 
 /** F2XM1, FYL2X and FYL2XP1. */
 
@@ -63,9 +63,8 @@ const x87PowerLessOne = routine(['v128'], 'v128', (r, f) => {
   const number = math.real(x.sign, x.exponent, x.significand, ZERO64);
   const fraction = math.wide(number.high, number.low);
   math.shiftRight(fraction, i32.sub(i32.const(BIAS - 1), x.exponent));
-  const multiplyBy = (alternating: boolean) => (): void =>
-    math.multiplyReal(number, math.series(fraction, POWERS, alternating));
-  f.if(x.sign, multiplyBy(true), multiplyBy(false));
+  const multiplyBy = (name: string) => (): void => math.multiplyReal(number, math.series(name, fraction));
+  f.if(x.sign, multiplyBy('x87PowerSeriesBelow'), multiplyBy('x87PowerSeries'));
   roundInexact(r, number);
 });
 
@@ -82,7 +81,7 @@ function roundInexact(r: Routine, { sign, exponent, high, low }: WideReal): void
 /** s = n / d becomes log2((1 + s) / (1 - s)). */
 function logarithmOfRatio(math: WideMath, n: WideReal, d: WideReal, r: Routine): void {
   math.divideReal(n, d);
-  math.multiplyReal(n, math.series(math.square(n), LOGARITHMS, false));
+  math.multiplyReal(n, math.series('x87LogarithmSeries', math.square(n)));
   r.f.set(n.exponent, i32.add(n.exponent, 1));
 }
 
@@ -257,4 +256,11 @@ const x87LogarithmOfOnePlus = routine(['v128', 'v128'], 'v128', (r, f) => {
   logarithmTimesY(r, math, wide, i32.sub(exponent, BIAS), y);
 });
 
-export const logarithms = { x87PowerLessOne, x87LogarithmTimes, x87LogarithmOfOnePlus };
+export const logarithms = {
+  x87PowerSeries: seriesRoutine(POWERS),
+  x87PowerSeriesBelow: seriesRoutine(POWERS, true),
+  x87LogarithmSeries: seriesRoutine(LOGARITHMS),
+  x87PowerLessOne,
+  x87LogarithmTimes,
+  x87LogarithmOfOnePlus,
+};

@@ -12,7 +12,7 @@ import {
   ZERO64,
 } from './format.ts';
 import { fullPrecision } from './remainder.ts';
-import { highOf, lowOf, ONE, type Wide, WideMath, type WideReal } from './wide.ts';
+import { highOf, lowOf, ONE, seriesRoutine, type Wide, WideMath, type WideReal } from './wide.ts';
 
 /**
  * FSIN, FCOS, FSINCOS, FPTAN and FPATAN. Arguments are reduced by pi / 2 with the 66 bits of pi that processors
@@ -121,7 +121,7 @@ function timesBelowOne(r: Routine, math: WideMath, number: WideReal, series: Wid
 /** Sine of the reduced argument. */
 function sine(r: Routine, math: WideMath): WideReal {
   const number = reduced(r, math);
-  timesBelowOne(r, math, number, math.series(math.square(number), SINE, true));
+  timesBelowOne(r, math, number, math.series('x87SineSeries', math.square(number)));
   return number;
 }
 
@@ -130,7 +130,7 @@ function cosine(r: Routine, math: WideMath): WideReal {
   const { f } = r;
   const number = reduced(r, math);
   const one = math.real(i32.const(0), i32.const(BIAS), i64.const(1n << 63n), ZERO64);
-  timesBelowOne(r, math, one, math.series(math.square(number), COSINE, true));
+  timesBelowOne(r, math, one, math.series('x87CosineSeries', math.square(number)));
   f.set(one.sign, i32.const(0));
   return one;
 }
@@ -255,7 +255,7 @@ function choose(r: Routine, to: Wide, from: readonly bigint[], number: I32): voi
 
 /** number = arc tangent of number, which is small. */
 function smallArc(r: Routine, math: WideMath, number: WideReal): void {
-  timesBelowOne(r, math, number, math.series(math.square(number), ARC_SERIES, true));
+  timesBelowOne(r, math, number, math.series('x87ArcSeries', math.square(number)));
 }
 
 /** FPATAN (s, x, y): the angle of the point (x, y), from -pi to pi. */
@@ -379,6 +379,9 @@ const x87ArcTangent = routine(['v128', 'v128'], 'v128', (r, f) => {
 });
 
 export const trigonometry = {
+  x87SineSeries: seriesRoutine(SINE, true),
+  x87CosineSeries: seriesRoutine(COSINE, true),
+  x87ArcSeries: seriesRoutine(ARC_SERIES, true),
   x87Reduce,
   x87Sine: sineRoutine(false),
   x87Cosine: sineRoutine(true),

@@ -1,5 +1,6 @@
 import { i32, i64, type I32, type I64, type Local, type V128 } from '../../wasm/expression.ts';
 import { i64x2 } from '../../wasm/simd.ts';
+import type { LibraryRoutine } from '../semantics.ts';
 import { type Routine, routine, ZERO64 } from './format.ts';
 
 /**
@@ -19,7 +20,7 @@ export interface WideReal extends Wide {
   readonly exponent: Local<'i32'>;
 }
 
-/** 1 as a fixed-point number with 127 bits after the point, as those of series() are. */
+/** 1 as a fixed-point number with 127 bits after the point, as series have. */
 export const ONE = 1n << 127n;
 
 export const highOf = (value: bigint): I64 => i64.const(value >> 64n);
@@ -141,23 +142,34 @@ export class WideMath {
     return square;
   }
 
-  /**
-   * A power series in a fraction z by Horner's rule: coefficients and value have 127 bits after the point.
-   * `alternating`: the signs are + - + -...
-   */
-  series(z: Wide, coefficients: readonly bigint[], alternating: boolean): Wide {
-    const last = coefficients.length - 1;
-    const value = this.constant(coefficients[last]);
-    for (let n = last - 1; n >= 0; n--) {
-      this.multiply(value, value, z);
-      const [high, low] = [highOf(coefficients[n]), lowOf(coefficients[n])];
-      if (alternating) this.subtractFrom(value, high, low);
-      else this.add(value, high, low);
-    }
+  /** The value of a series routine: 127 bits after the point. */
+  series(name: string, z: Wide): Wide {
+    const value = this.wide();
+    this.setVector(value, this.r.callReal(name, this.r.s, z.high, z.low));
     return value;
   }
 }
 const BIAS_LESS_ONE = 0x3ffe;
+
+/**
+ * (s, z high, z low): a power series in a fraction z by Horner's rule: coefficients and value have 127 bits after
+ * the point. `alternating`: the signs are + - + -...
+ */
+export function seriesRoutine(coefficients: readonly bigint[], alternating = false): LibraryRoutine {
+  return routine(['i64', 'i64'], 'v128', (r, f) => {
+    const math = new WideMath(r);
+    const z = { high: f.parameter('i64', 1), low: f.parameter('i64', 2) };
+    const last = coefficients.length - 1;
+    const value = math.constant(coefficients[last]);
+    for (let n = last - 1; n >= 0; n--) {
+      math.multiply(value, value, z);
+      const [high, low] = [highOf(coefficients[n]), lowOf(coefficients[n])];
+      if (alternating) math.subtractFrom(value, high, low);
+      else math.add(value, high, low);
+    }
+    f.return(i64x2.replace_lane(i64x2.splat(value.low), 1, value.high));
+  });
+}
 
 /** (s, a high, a low, b high, b low): the upper 128 bits of the product, at most 3 less than exactly. */
 const x87WideMultiply = routine(['i64', 'i64', 'i64', 'i64'], 'v128', (r, f) => {
