@@ -531,10 +531,13 @@ export class Emitter {
     this.f.return(i32.const(Leave.BUDGET));
   }
 
-  /** #GP(0) when a 64-bit branch target is not canonical. */
-  requireCanonical(target: I64): void {
+  /** #GP(0) when a 64-bit branch target is not canonical; `first` may find other faults then. */
+  requireCanonical(target: I64, first?: () => void): void {
     if (this.branchSize() !== 64) return;
-    this.f.if(i64.ne(i64.shr_s(i64.shl(target, 16), 16), target), () => this.raise(i32.const(13)));
+    this.f.if(i64.ne(i64.shr_s(i64.shl(target, 16), 16), target), () => {
+      first?.();
+      this.raise(i32.const(13));
+    });
   }
 
   /** Continues at RIP: through the jump cache, or by way of the run loop. */

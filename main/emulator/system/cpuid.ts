@@ -47,6 +47,8 @@ const LEAF_7_EBX: readonly [number, string][] = [
   [7, 'smep'],
   [9, 'erms'],
   [10, 'invpcid'],
+  // FCS and FDS are always stored as 0.
+  [13, 'zero_fcs_fds'],
   [18, 'rdseed'],
   [20, 'smap'],
   [23, 'clflushopt'],

@@ -191,8 +191,10 @@ function swapgs(p: Processor): number {
 }
 
 function baseAccess(index: number, write: boolean): Helper {
-  return (p, record, bits) => {
+  return (p, record, size) => {
     const { cpu } = p;
+    // An operand size prefix counts for nothing here.
+    const bits = size === 64 ? 64 : 32;
     if (!(cpu.get(Field.CR4) & Cr4.FSGSBASE)) throw new GuestFault(Vector.UD);
     const register = gprOf(p, record, 0);
     const field = cpu.baseField(index);
@@ -308,7 +310,7 @@ function enter(p: Processor, record: number, bits: number): number {
   }
   stack.skip(-size);
   // The new top must be writable (SDM vol. 2, ENTER).
-  stack.probe();
+  stack.probe(bytes);
   stack.commit();
   setRegister(p, 5, bits, frame | 0, Math.floor(frame / 2 ** 32) | 0);
   return CONTINUE;
@@ -316,10 +318,10 @@ function enter(p: Processor, record: number, bits: number): number {
 
 /** Instructions on a processor state image, at a linear address that was not looked at yet. */
 const image =
-  (body: (p: Processor, linear: number) => void): Helper =>
-  (p, record) => {
+  (body: (p: Processor, linear: number, wide: boolean) => void): Helper =>
+  (p, record, size) => {
     const stack = p.cpu.bytes[record + Record.SEGMENT] === SegmentIndex.SS;
-    body(p, p.linear.canonical(Field.HELPER_VALUE, stack ? Vector.SS : Vector.GP));
+    body(p, p.linear.canonical(Field.HELPER_VALUE, stack ? Vector.SS : Vector.GP), size === 64);
     return CONTINUE;
   };
 

@@ -12,7 +12,7 @@ const X87_COMPONENT = 1;
 const SSE_COMPONENT = 2;
 
 /** The 512 bytes of FXSAVE with REX.W (SDM vol. 1, table 10-2): x87 pointers are 64 bits. */
-export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16, pointers = true): void {
+export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16, pointers = true, wide = true): void {
   const view = new DataView(image.buffer, image.byteOffset);
   const top = cpu.get(Field.FPU_TOP);
   view.setUint16(0, cpu.get(Field.FPU_CONTROL), true);
@@ -23,9 +23,9 @@ export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16, pointers 
   if (pointers) {
     view.setUint16(6, cpu.get(Field.FPU_OPCODE), true);
     view.setUint32(8, cpu.get(Field.FPU_IP), true);
-    view.setUint32(12, cpu.high(Field.FPU_IP), true);
+    view.setUint32(12, wide ? cpu.high(Field.FPU_IP) : 0, true);
     view.setUint32(16, cpu.get(Field.FPU_DP), true);
-    view.setUint32(20, cpu.high(Field.FPU_DP), true);
+    view.setUint32(20, wide ? cpu.high(Field.FPU_DP) : 0, true);
   }
   view.setUint32(24, cpu.get(Field.MXCSR), true);
   view.setUint32(28, MXCSR_MASK, true);
@@ -37,7 +37,8 @@ export function saveLegacy(cpu: Cpu, image: Uint8Array, xmmCount = 16, pointers 
   image.set(cpu.bytes.subarray(cpu.s + Field.XMM, cpu.s + Field.XMM + 16 * xmmCount), 160);
 }
 
-export function loadX87(cpu: Cpu, image: Uint8Array): void {
+/** `wide`: the format with REX.W, whose pointers have 64 bits; else they have 32. */
+export function loadX87(cpu: Cpu, image: Uint8Array, wide = true): void {
   const view = new DataView(image.buffer, image.byteOffset);
   const status = view.getUint16(2, true);
   const top = (status >>> 11) & 7;
@@ -49,8 +50,10 @@ export function loadX87(cpu: Cpu, image: Uint8Array): void {
   cpu.set(Field.FPU_TOP, top);
   cpu.set(Field.FPU_TAGS, view.getUint8(4));
   cpu.set(Field.FPU_OPCODE, view.getUint16(6, true) & 0x7ff);
-  cpu.set64(Field.FPU_IP, view.getInt32(8, true), view.getInt32(12, true));
-  cpu.set64(Field.FPU_DP, view.getInt32(16, true), view.getInt32(20, true));
+  // Pointers keep 57 bits, sign-extended, as on the processors that the tests compare with.
+  const high = (at: number): number => (wide ? (view.getInt32(at, true) << 7) >> 7 : 0);
+  cpu.set64(Field.FPU_IP, view.getInt32(8, true), high(12));
+  cpu.set64(Field.FPU_DP, view.getInt32(16, true), high(20));
   for (let i = 0; i < 8; i++) {
     const at = cpu.s + Field.X87 + 16 * ((top + i) & 7);
     cpu.bytes.set(image.subarray(32 + 16 * i, 42 + 16 * i), at);
@@ -74,18 +77,18 @@ function checkAvailable(p: Processor): void {
 }
 
 /** FXSAVE; `size` 64: with REX.W. XMM registers 8-15 exist in 64-bit code only. */
-export function fxsave(p: Processor, linear: number): void {
+export function fxsave(p: Processor, linear: number, wide: boolean): void {
   checkAvailable(p);
   if (linear & 15) throw generalProtection();
   const { cpu } = p;
   const image = p.imageBuffer.subarray(0, LEGACY_BYTES);
   p.linear.requireWritable(linear, LEGACY_BYTES, cpu.cpl === 3);
   p.linear.readRange(linear, image, cpu.cpl === 3);
-  saveLegacy(cpu, image, cpu.code64 ? 16 : 8, savesPointers(cpu));
+  saveLegacy(cpu, image, cpu.code64 ? 16 : 8, savesPointers(cpu), wide);
   p.linear.writeRange(linear, image, cpu.cpl === 3);
 }
 
-export function fxrstor(p: Processor, linear: number): void {
+export function fxrstor(p: Processor, linear: number, wide: boolean): void {
   checkAvailable(p);
   if (linear & 15) throw generalProtection();
   const { cpu } = p;
@@ -93,7 +96,7 @@ export function fxrstor(p: Processor, linear: number): void {
   p.linear.readRange(linear, image, cpu.cpl === 3);
   const mxcsr = new DataView(image.buffer, image.byteOffset).getUint32(24, true);
   if (mxcsr & ~MXCSR_MASK) throw generalProtection();
-  loadX87(cpu, image);
+  loadX87(cpu, image, wide);
   cpu.set(Field.MXCSR, mxcsr);
   loadXmm(cpu, image, cpu.code64 ? 16 : 8);
 }
@@ -105,7 +108,7 @@ function checkXsave(p: Processor, linear: number): void {
 }
 
 /** XSAVE: the components in EDX:EAX that XCR0 has, standard format (SDM vol. 1, 13.7). */
-export function xsave(p: Processor, linear: number): void {
+export function xsave(p: Processor, linear: number, wide: boolean): void {
   checkXsave(p, linear);
   const { cpu } = p;
   const wanted = cpu.gpr(0) & cpu.get(Field.XCR0);
@@ -113,7 +116,7 @@ export function xsave(p: Processor, linear: number): void {
   p.linear.requireWritable(linear, image.length, cpu.cpl === 3);
   p.linear.readRange(linear, image, cpu.cpl === 3);
   const current = new Uint8Array(LEGACY_BYTES);
-  saveLegacy(cpu, current, cpu.code64 ? 16 : 8, savesPointers(cpu));
+  saveLegacy(cpu, current, cpu.code64 ? 16 : 8, savesPointers(cpu), wide);
   if (wanted & X87_COMPONENT) {
     image.set(current.subarray(0, 24));
     image.set(current.subarray(32, 160), 32);
@@ -128,7 +131,7 @@ export function xsave(p: Processor, linear: number): void {
 }
 
 /** XRSTOR (SDM vol. 1, 13.8): components not in the image get their initial state. */
-export function xrstor(p: Processor, linear: number): void {
+export function xrstor(p: Processor, linear: number, wide: boolean): void {
   checkXsave(p, linear);
   const { cpu } = p;
   const wanted = cpu.gpr(0) & cpu.get(Field.XCR0);
@@ -142,7 +145,7 @@ export function xrstor(p: Processor, linear: number): void {
   const mxcsr = view.getUint32(24, true);
   if (wanted & SSE_COMPONENT && mxcsr & ~MXCSR_MASK) throw generalProtection();
   const initial = initialImage();
-  if (wanted & X87_COMPONENT) loadX87(cpu, present & X87_COMPONENT ? image : initial);
+  if (wanted & X87_COMPONENT) loadX87(cpu, present & X87_COMPONENT ? image : initial, wide);
   if (wanted & SSE_COMPONENT) {
     cpu.set(Field.MXCSR, mxcsr);
     loadXmm(cpu, present & SSE_COMPONENT ? image : initial, cpu.code64 ? 16 : 8);

@@ -134,10 +134,10 @@ export class TransferStack {
     return value;
   }
 
-  /** Faults unless a byte can be written at the top. */
-  probe(): void {
-    const at = this.linear(this.pointer, 1);
-    this.p.linear.requireWritable(at, 1, this.user);
+  /** Faults unless `bytes` can be written at the top. */
+  probe(bytes: number): void {
+    const at = this.linear(this.pointer, bytes);
+    this.p.linear.requireWritable(at, bytes, this.user);
   }
 
   skip(bytes: number): void {

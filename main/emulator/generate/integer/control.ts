@@ -50,7 +50,11 @@ function callNear(c: Emitter): void {
     return;
   }
   const target = c.read(0);
-  c.requireCanonical(target);
+  // Faults of the stack come before the one of the target.
+  c.requireCanonical(target, () => {
+    const top = c.f.let(cut(c.form.stackSize, i64.sub(c.stackPointer(), size / 8)));
+    c.modify(top, size / 8, 2);
+  });
   c.push(size, c.nextRip());
   c.jumpTo(target);
 }
