@@ -168,9 +168,10 @@ class CaseMaker {
         this.size <= MAX_CODE &&
         found.length === this.size - start &&
         (this.allowed.has(found.code) || this.mayBeInvalid(found, start)) &&
-        // What is undefined must not be looked at, and what is only estimated must not be built upon.
+        // What is undefined must not be looked at, and what is only estimated must not be built upon; nor the
+        // mask of MXCSR, which is the processor's own.
         (found.flagsRead & undefinedFlags) === 0 &&
-        (last || !found.approximate) &&
+        (last || !(found.approximate || found.mnemonic.startsWith('fxsave'))) &&
         !this.shiftsTooFar(found, start) &&
         !this.prefixedBranch(found, start) &&
         // A branch made of random bytes would go anywhere.

@@ -209,17 +209,6 @@ export const tolerances: readonly Tolerance[] = [
     },
   },
   {
-    name: 'x87 pointers that are not canonical',
-    reason: "FXRSTOR64 loads all 64 bits of them on AMD's processors, and a canonical address on others",
-    ignore: ({ native, other, instructions }) => {
-      if (!instructions.some((one) => one.mnemonic.startsWith('fxrstor'))) return undefined;
-      const same = (at: number): boolean =>
-        Buffer.compare(native.fxsave.subarray(at, at + 6), other.fxsave.subarray(at, at + 6)) === 0;
-      const parts = [...(same(Fxsave.FIP) ? ['fip'] : []), ...(same(Fxsave.FDP) ? ['fdp'] : [])];
-      return { parts };
-    },
-  },
-  {
     name: 'INT1 under a hypervisor',
     reason: "one that intercepts #DB tells INT1's own address, not the next one's as the manuals have it",
     ignore: ({ made, native, other, instructions }) => {
