@@ -140,7 +140,8 @@ function loadEnvironment({ bits, real }: Layout): LibraryRoutine {
     } else {
       f.store64(r.s, get(3), Field.FPU_IP);
       f.store64(r.s, get(5), Field.FPU_DP);
-      if (bits === 32) setOpcode(i64.shr_u(get(4), 16));
+      // The protected layout of 16 bits has no opcode.
+      setOpcode(bits === 32 ? i64.shr_u(get(4), 16) : i64.const(0));
     }
   });
 }
@@ -178,6 +179,11 @@ function copyImage(c: Emitter, bytes: number, step: number, toMemory: boolean): 
   const at = f.local('i32');
   const start = c.offset();
   const mask = c.form.addressSize === 64 ? -1n : (1n << BigInt(c.form.addressSize)) - 1n;
+  if (toMemory) {
+    // A fault must leave memory as it is: both ends first.
+    c.modify(start, step, 'operand');
+    c.modify(f.let(i64.and(i64.add(start, bytes - 1), mask)), 1, 'operand');
+  }
   f.set(at, i32.const(0));
   f.loop((again) => {
     const offset = f.let(i64.and(i64.add(start, i64.extend_u(at)), mask));

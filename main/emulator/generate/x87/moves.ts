@@ -84,6 +84,13 @@ function fbld(c: Emitter): void {
   push(c, c.call('x87FromDecimal', 'v128', c.s, low, high));
 }
 
+/** Stores, or only looks whether that would fault, which comes before the exceptions of the x87. */
+function storeIf(c: Emitter, allowed: I32, write: () => void): void {
+  // Computed here, as both ways need it.
+  const offset = c.offset();
+  c.f.if(allowed, write, () => void c.modify(offset, c.form.operands[0].size / 8, 'operand'));
+}
+
 /** Exceptions that keep a number from being stored in memory when they are not masked. */
 const NO_STORE: number = Status.IE | Status.OE | Status.UE;
 
@@ -111,9 +118,7 @@ function storeConverted(
   const flags = c.field32(Scratch.FLAGS);
   const unmasked = i32.and(flags, i32.xor(c.field32(Field.FPU_CONTROL), -1));
   const allowed = f.let(i32.eqz(i32.and(unmasked, NO_STORE)));
-  // Computed here, as both ways need it.
-  c.offset();
-  f.if(allowed, () => write(result));
+  storeIf(c, allowed, () => write(result));
   remember(c);
   f.do(commit(c));
   if (pops > 0) f.if(allowed, () => c.callVoid('x87Pop', c.s, i32.const(pops)));
@@ -155,8 +160,7 @@ function storeExtended(c: Emitter, pops: number): void {
   const value = unlessEmpty(c, stack.isEmpty(ST0), () => stack.value(ST0));
   const unmasked = i32.and(c.field32(Scratch.FLAGS), i32.xor(c.field32(Field.FPU_CONTROL), -1));
   const allowed = f.let(i32.eqz(i32.and(unmasked, Status.IE)));
-  c.offset();
-  f.if(allowed, () => writeTen(c, i64.lane(value, 0), i64.lane(value, 1)));
+  storeIf(c, allowed, () => writeTen(c, i64.lane(value, 0), i64.lane(value, 1)));
   remember(c);
   f.do(commit(c));
   f.if(allowed, () => c.callVoid('x87Pop', c.s, i32.const(pops)));
