@@ -130,8 +130,9 @@ export class EmulatorNvmm implements Nvmm {
 
   /** Fails unless the machine exists and is ours. */
   private check(verb: string, { machid }: Machine): void {
-    if (!(machid >= 0 && machid < Limit.MACHINES))
+    if (!(machid >= 0 && machid < Limit.MACHINES)) {
       throw new NvmmError(verb, 'EINVAL', `there is no machine id ${machid}`);
+    }
     if (!this.machineExists(machid)) throw new NvmmError(verb, 'ENOENT', `machine ${machid} does not exist`);
     const ours =
       this.root || this.attached.has(machid) || this.tables.get(machid, MachineWord.OWNER) === this.owner;
@@ -143,16 +144,18 @@ export class EmulatorNvmm implements Nvmm {
   vcpuCreate(machine: Machine, cpuid: number): Vcpu {
     const verb = 'nvmm_vcpu_create';
     this.check(verb, machine);
-    if (!(cpuid >= 0 && cpuid < Limit.VCPUS))
+    if (!(cpuid >= 0 && cpuid < Limit.VCPUS)) {
       throw new NvmmError(verb, 'EINVAL', `vCPU id ${cpuid} is not below ${Limit.VCPUS}`);
+    }
     const { machid } = machine;
     const block = this.tables.locked(() => {
       if (this.tables.get(machid, MachineWord.VCPUS + cpuid) !== 0) {
         throw new NvmmError(verb, 'EBUSY', `machine ${machid} has a vCPU ${cpuid} already`);
       }
       const taken = this.tables.takeBlock();
-      if (taken === undefined)
+      if (taken === undefined) {
         throw new NvmmError(verb, 'ENOMEM', 'the private memory has no room for another vCPU');
+      }
       this.tables.set(machid, MachineWord.VCPUS + cpuid, taken + 1);
       return taken;
     });
@@ -272,8 +275,9 @@ export class EmulatorNvmm implements Nvmm {
           );
         }
       }
-      if (count === Limit.HVA_MAPPINGS)
+      if (count === Limit.HVA_MAPPINGS) {
         throw new NvmmError(verb, 'ENOBUFS', `a machine has ${count} host mappings at most`);
+      }
       this.tables.set(machid, MachineWord.HVA + 2 * count, hva / PAGE);
       this.tables.set(machid, MachineWord.HVA + 2 * count + 1, size / PAGE);
       this.tables.set(machid, MachineWord.HVA_COUNT, count + 1);
@@ -305,8 +309,9 @@ export class EmulatorNvmm implements Nvmm {
         const { start, end } = this.hvaAt(machid, i);
         return start === hva && end === hva + size;
       });
-      if (found === undefined)
+      if (found === undefined) {
         throw new NvmmError(verb, 'ENOENT', `nothing is mapped at 0x${hva.toString(16)}`);
+      }
       for (let word = 0; word < 2; word++) {
         const last = this.tables.get(machid, MachineWord.HVA + 2 * (count - 1) + word);
         this.tables.set(machid, MachineWord.HVA + 2 * found + word, last);
@@ -322,8 +327,9 @@ export class EmulatorNvmm implements Nvmm {
     const fail = (why: string, errno: Errno = 'EINVAL'): never => {
       throw new NvmmError(verb, errno, `${where} ${why}`);
     };
-    if ((prot & ~(Prot.READ | Prot.WRITE | Prot.EXEC)) !== 0)
+    if ((prot & ~(Prot.READ | Prot.WRITE | Prot.EXEC)) !== 0) {
       fail(`with protection ${prot}, which has unknown bits`);
+    }
     if (!Number.isSafeInteger(gpa) || gpa < 0 || gpa % PAGE !== 0) fail('is not page-aligned');
     this.checkRange(verb, hva, size);
     if (gpa + size > Limit.MAX_RAM) fail('ends beyond 128 GiB');
@@ -334,8 +340,9 @@ export class EmulatorNvmm implements Nvmm {
       ).some(({ start, end }) => hva >= start && hva + size <= end);
       if (!inside) fail(`is to be 0x${hva.toString(16)}, which is in no host mapping`);
       const areas = this.areas(machid);
-      if (areas.some((area) => gpa < area.gpa + area.size && gpa + size > area.gpa))
+      if (areas.some((area) => gpa < area.gpa + area.size && gpa + size > area.gpa)) {
         fail('overlaps a mapping');
+      }
       if (areas.length === AREAS_MAXIMUM) fail(`is one too many: ${AREAS_MAXIMUM} can be mapped`, 'ENOMEM');
       const at = MachineWord.AREAS + AREA_WORDS * areas.length;
       [gpa / PAGE, size / PAGE, hva / PAGE, prot].forEach((value, i) =>
@@ -392,8 +399,9 @@ export class EmulatorNvmm implements Nvmm {
   gpaToHva(machine: Machine, gpa: number): { hva: number; prot: number } {
     this.check('nvmm_gpa_to_hva', machine);
     const area = this.areas(machine.machid).find((one) => gpa >= one.gpa && gpa < one.gpa + one.size);
-    if (!area)
+    if (!area) {
       throw new NvmmError('nvmm_gpa_to_hva', 'ENOENT', `guest address 0x${gpa.toString(16)} is not mapped`);
+    }
     return { hva: area.hva + (gpa - area.gpa), prot: area.prot };
   }
 
@@ -423,8 +431,9 @@ export class EmulatorNvmm implements Nvmm {
   }
 
   ctl(op: number, machid: number): MachineInfo {
-    if (op !== CtlOp.MACH_INFO)
+    if (op !== CtlOp.MACH_INFO) {
       throw new NvmmError('nvmm_ctl', 'EINVAL', `no control operation ${op} exists`);
+    }
     this.check('nvmm_ctl', { machid });
     let vcpus = 0;
     for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {

@@ -183,9 +183,9 @@ export class Mmu {
     const wide = pae || long;
     let permissions = Pte.W | Pte.U;
     let noExecute = false;
-    let entryLow = 0;
-    let entryHigh = 0;
-    let host = 0;
+    let entryLow: number;
+    let entryHigh: number;
+    let host: number;
     for (;;) {
       const index = wide ? tableIndex(low, high, shift) : (low >>> shift) & 0x3ff;
       const address = table + index * (wide ? 8 : 4);

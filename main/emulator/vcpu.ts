@@ -254,8 +254,9 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     if (!this.tables.isCodeElsewhere(hostPage, this.block)) return;
     this.tables.announce(hostPage);
     for (const block of this.tables.usedBlocks()) {
-      if (block !== this.block)
+      if (block !== this.block) {
         Atomics.or(this.tables.words, EmulatedVcpu.pendingWord(this.tables, block), 0x80000000 | 0);
+      }
     }
   }
 

@@ -230,9 +230,9 @@ export class MachineProcess {
         return;
       }
       case 'status':
-        if (message.status.state === 'off' || message.status.state === 'failed')
-          {this.conclude(message.status);}
-        else if (!run.ending) {
+        if (message.status.state === 'off' || message.status.state === 'failed') {
+          this.conclude(message.status);
+        } else if (!run.ending) {
           this.become(message.status);
           if (message.status.state === 'crashed') run.end(message.status);
         }

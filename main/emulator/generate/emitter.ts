@@ -223,8 +223,9 @@ export class Emitter {
   linear(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I64 {
     const { addressing, codeSize, checked } = this.form;
     const operand = segment === 'operand';
-    if (operand ? addressing === Addressing.CHECKED : checked)
+    if (operand ? addressing === Addressing.CHECKED : checked) {
       return this.checkedLinear(offset, bytes, segment, writing);
+    }
     const recordBase = (): I64 => i64.load(i32.add(this.s, i32.load8_u(this.d, Record.SEGMENT_SLOT)), 0);
     if (operand) {
       if (addressing === Addressing.BASE) return offset;
@@ -379,8 +380,9 @@ export class Emitter {
 
   /** The 128 bits of operand n: an XMM register, or memory, which must be aligned unless `unaligned`. */
   readVector(n: number, unaligned = false): V128 {
-    if (this.form.operands[n].kind === OperandKind.XMM)
+    if (this.form.operands[n].kind === OperandKind.XMM) {
       return this.f.let(v128.load(this.registerAddress(n), Field.XMM));
+    }
     if (!unaligned) this.requireAligned16();
     return this.loadVector(this.offset(), 'operand');
   }

@@ -79,8 +79,9 @@ export class Handlers {
         [false, group.plain],
         [true, group.ending ?? {}],
       ] as const) {
-        for (const [mnemonic, semantics] of Object.entries(table))
+        for (const [mnemonic, semantics] of Object.entries(table)) {
           this.meanings.set(mnemonic, { semantics, ending, group });
+        }
       }
     }
     this.buildLibrary();
@@ -209,8 +210,9 @@ function setTemporary(c: Emitter): void {
 
 function importServices(module: ModuleBuilder): Map<string, FunctionReference> {
   const references = new Map<string, FunctionReference>();
-  for (const [name, signature] of Object.entries(SERVICES))
+  for (const [name, signature] of Object.entries(SERVICES)) {
     references.set(name, module.import(name, signature));
+  }
   return references;
 }
 

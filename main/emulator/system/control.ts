@@ -92,8 +92,9 @@ function writeCr4(p: Processor, low: number, high: number): void {
   const old = cpu.get(Field.CR4);
   if (high !== 0 || (low & ~CR4_VALID) !== 0) throw generalProtection();
   if (cpu.longMode && !(low & Cr4.PAE)) throw generalProtection();
-  if (low & Cr4.PCIDE && !(old & Cr4.PCIDE) && (!cpu.longMode || cpu.get(Field.CR3) & 0xfff))
+  if (low & Cr4.PCIDE && !(old & Cr4.PCIDE) && (!cpu.longMode || cpu.get(Field.CR3) & 0xfff)) {
     throw generalProtection();
+  }
   cpu.set64(Field.CR4, low, 0);
   if ((low ^ old) & FLUSH_CR4) p.mmu.flushAll();
   p.modeChanged();

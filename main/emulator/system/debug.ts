@@ -64,8 +64,13 @@ export class Debug {
     const rip = cpu.code64 ? cpu.number(Field.RIP) : (cpu.get(Field.RIP) >>> 0) + cpu.base(SegmentIndex.CS);
     let hits = 0;
     for (let n = 0; n < 4; n++) {
-      if (this.enabled(n) && this.condition(n) === Condition.EXECUTE && cpu.number(Field.DR + 8 * n) === rip)
+      if (
+        this.enabled(n) &&
+        this.condition(n) === Condition.EXECUTE &&
+        cpu.number(Field.DR + 8 * n) === rip
+      ) {
         hits |= 1 << n;
+      }
     }
     if (hits === 0) return false;
     cpu.set(DR6, cpu.get(DR6) | hits);

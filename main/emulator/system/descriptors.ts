@@ -136,8 +136,9 @@ export function loadDataSegment(p: Processor, index: number, selector: number): 
     if (isSystem(descriptor) || !isReadable(descriptor)) throw selectorFault(Vector.GP, selector);
     const conforming = isCode(descriptor) && isConforming(descriptor);
     const rpl = selector & 3;
-    if (!conforming && (dplOf(descriptor) < cpu.cpl || dplOf(descriptor) < rpl))
+    if (!conforming && (dplOf(descriptor) < cpu.cpl || dplOf(descriptor) < rpl)) {
       throw selectorFault(Vector.GP, selector);
+    }
     if (!isPresent(descriptor)) throw selectorFault(Vector.NP, selector);
     install(p, index, selector, descriptor);
   }
@@ -193,8 +194,9 @@ export function lldt(p: Processor, selector: number): void {
   }
   if (selector & 4) throw selectorFault(Vector.GP, selector);
   const descriptor = fetch(p, selector);
-  if (!isSystem(descriptor) || typeOf(descriptor) !== SystemType.LDT)
+  if (!isSystem(descriptor) || typeOf(descriptor) !== SystemType.LDT) {
     throw selectorFault(Vector.GP, selector);
+  }
   if (!isPresent(descriptor)) throw selectorFault(Vector.NP, selector);
   const high = cpu.longMode ? highBase(p, descriptor) : 0;
   cpu.setSegment(

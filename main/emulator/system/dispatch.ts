@@ -276,8 +276,9 @@ function xsetbv(p: Processor): number {
   if (!(p.cpu.get(Field.CR4) & Cr4.OSXSAVE)) throw new GuestFault(Vector.UD);
   requireKernel(p);
   const value = p.cpu.gpr(0);
-  if (p.cpu.gpr(1) !== 0 || p.cpu.gpr(2) !== 0 || (value & ~XCR0_VALID) !== 0 || (value & 1) === 0)
+  if (p.cpu.gpr(1) !== 0 || p.cpu.gpr(2) !== 0 || (value & ~XCR0_VALID) !== 0 || (value & 1) === 0) {
     throw generalProtection();
+  }
   p.cpu.set64(Field.XCR0, value, 0);
   return CONTINUE;
 }

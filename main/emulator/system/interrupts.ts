@@ -100,8 +100,9 @@ function withExternal<T>(external: number, body: () => T): T {
   try {
     return body();
   } catch (fault) {
-    if (fault instanceof GuestFault && fault.vector !== Vector.PF)
+    if (fault instanceof GuestFault && fault.vector !== Vector.PF) {
       throw new GuestFault(fault.vector, fault.error | external);
+    }
     throw fault;
   }
 }
@@ -182,8 +183,9 @@ function deliverProtected(
   const code = handlerSegment(p, gate.selector, source);
   const from86 = cpu.virtual8086;
   const inner = !isConforming(code) && dplOf(code) < cpu.cpl;
-  if (from86 && (!inner || dplOf(code) !== 0))
+  if (from86 && (!inner || dplOf(code) !== 0)) {
     throw new GuestFault(Vector.GP, (gate.selector & 0xfffc) | external);
+  }
   const offset = bytes === 4 ? (gate.low & 0xffff) | (gate.high & 0xffff0000) : gate.low & 0xffff;
   if (offset >>> 0 > limitOf(code)) throw generalProtection(external);
   const cpl = inner ? dplOf(code) : cpu.cpl;

@@ -186,8 +186,9 @@ function loadSegments(p: Processor, indices: readonly number[], selectors: reado
     const descriptor = fetch(p, selector, Vector.TS);
     if (isSystem(descriptor) || !isReadable(descriptor)) throw selectorFault(Vector.TS, selector);
     const conforming = isCode(descriptor) && isConforming(descriptor);
-    if (!conforming && dplOf(descriptor) < Math.max(cs & 3, selector & 3))
+    if (!conforming && dplOf(descriptor) < Math.max(cs & 3, selector & 3)) {
       throw selectorFault(Vector.TS, selector);
+    }
     if (!isPresent(descriptor)) throw selectorFault(Vector.NP, selector);
     install(p, index, selector, descriptor);
   });

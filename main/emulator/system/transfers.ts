@@ -178,8 +178,9 @@ function throughLongGate(p: Processor, call: boolean, gate: Descriptor): void {
     let top = cpu.gprHigh(4) * 2 ** 32 + cpu.gpr(4);
     if (inner) {
       const at = cpu.base(SegmentIndex.TR) + 4 + 8 * cpl;
-      if (4 + 8 * cpl + 7 > cpu.limit(SegmentIndex.TR))
+      if (4 + 8 * cpl + 7 > cpu.limit(SegmentIndex.TR)) {
         throw selectorFault(Vector.TS, cpu.selector(SegmentIndex.TR));
+      }
       top = (linear.read(at + 4, 4) | 0) * 2 ** 32 + linear.read(at, 4);
     }
     const stack = TransferStack.flat(p, top, cpl === 3);
@@ -458,8 +459,9 @@ export function sysexit(p: Processor, size: number): void {
   const cs = cpu.get(Field.SYSENTER_CS);
   if (!cpu.protectedMode || (cs & 0xfffc) === 0 || cpu.cpl !== 0) throw generalProtection();
   const long = size === 64;
-  if (long && (!isCanonicalHigh(cpu.gprHigh(2)) || !isCanonicalHigh(cpu.gprHigh(1))))
+  if (long && (!isCanonicalHigh(cpu.gprHigh(2)) || !isCanonicalHigh(cpu.gprHigh(1)))) {
     throw generalProtection();
+  }
   flatCode(p, (((cs & 0xfffc) + (long ? 32 : 16)) | 3) & 0xffff, 3, long);
   flatStack(p, (((cs & 0xfffc) + (long ? 40 : 24)) | 3) & 0xffff, 3);
   cpu.set(Field.CPL, 3);

@@ -236,8 +236,9 @@ export function call<T extends Type>(
   type: T,
   ...operands: Expression<Type>[]
 ): Expression<T> {
-  if (callee.signature.result !== type)
+  if (callee.signature.result !== type) {
     throw new TypeError(`the function gives ${callee.signature.result}, not ${type}`);
+  }
   return callExpression(type, callee.index, operands);
 }
 

@@ -42,8 +42,9 @@ describe('the client', () => {
       { call: 'x' },
       { event: 'toString', data: {} },
       { call: 99, result: 1 },
-    ])
-      {service.listener.message(message);}
+    ]) {
+      service.listener.message(message);
+    }
     service.event('vm.removed', { id: 3 });
     service.event('vm.removed', { id: 'a' });
     expect(heard).toEqual([{ id: 'a' }]);
