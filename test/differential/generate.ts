@@ -35,6 +35,8 @@ const FLAVOURS: readonly Partial<Record<Group, number>>[] = [
   { integer: 6, sse: 6, x87: 3, mmx: 3, string: 1, branch: 1, fxsave: 0.2 },
 ];
 
+/** They store the mask of MXCSR, and the selectors of the last x87 instruction. */
+const LAST = new Set(['fxsave', 'fxsave64', 'fnstenv', 'fnsave']);
 const PREFIX = new Set([0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65]);
 
 export class Generator {
@@ -168,10 +170,10 @@ class CaseMaker {
         this.size <= MAX_CODE &&
         found.length === this.size - start &&
         (this.allowed.has(found.code) || this.mayBeInvalid(found, start)) &&
-        // What is undefined must not be looked at, and what is only estimated must not be built upon; nor the
-        // mask of MXCSR, which is the processor's own.
+        // What is undefined must not be looked at, and what is only estimated must not be built upon; nor
+        // what images hold that is the processor's own.
         (found.flagsRead & undefinedFlags) === 0 &&
-        (last || !(found.approximate || found.mnemonic.startsWith('fxsave'))) &&
+        (last || !(found.approximate || LAST.has(found.mnemonic))) &&
         !this.shiftsTooFar(found, start) &&
         !this.prefixedBranch(found, start) &&
         // A branch made of random bytes would go anywhere.
@@ -190,12 +192,16 @@ class CaseMaker {
     return [0x66, 0xf2, 0xf3].some((prefix) => prefixes.subarray(0, end).includes(prefix));
   }
 
-  /** An undefined opcode, now and then; but not LOCK MOV CR0, which is MOV CR8 on AMD's processors. */
+  /**
+   * An undefined opcode, now and then; but not LOCK MOV CR0, which is MOV CR8 on AMD's processors, nor LOCK VERW,
+   * which looks at its operand there.
+   */
   private mayBeInvalid(found: Found, start: number): boolean {
     if (found.code !== Code.INVALID || !this.random.once(40)) return false;
     const bytes = this.code.subarray(start, this.size);
     const escape = bytes.indexOf(0x0f);
-    return !(bytes.includes(0xf0) && (bytes[escape + 1] & 0xfc) === 0x20);
+    const locked = bytes[escape + 1] === 0 || (bytes[escape + 1] & 0xfc) === 0x20;
+    return !(bytes.includes(0xf0) && locked);
   }
 
   /** SHLD and SHRD of 16 bits by more than 16: the result is undefined, and differs between processors. */
