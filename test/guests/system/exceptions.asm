@@ -4,62 +4,87 @@ CASE "nothing happens"
         END
 CASE "ud2"
         ud2
+        END
 CASE "undefined: 0f ff"
         db 0x0f, 0xff
+        END
 CASE "undefined: lock nop"
         db 0xf0, 0x90
+        END
 CASE "undefined: lock mov"
+        mov eax, FREE
         db 0xf0, 0x89, 0x00
+        END
 CASE "undefined: lock add to a register"
         db 0xf0, 0x01, 0xc0
+        END
 CASE "undefined: lock cmp"
         db 0xf0, 0x39, 0x00
+        END
 CASE "undefined: mov to cs"
         db 0x8e, 0xc8
+        END
 CASE "undefined: mov to segment 6"
         db 0x8e, 0xf0
+        END
 CASE "undefined: lea of a register"
         db 0x8d, 0xc0
+        END
 CASE "undefined: lds of a register"
         db 0xc5, 0xc0
+        END
 CASE "undefined: cmpxchg8b of a register"
         db 0x0f, 0xc7, 0xc8
+        END
 CASE "undefined: group 11 of c7"
-        db 0xc7, 0xc8
+        db 0xc7, 0xc8, 1, 2, 3, 4
+        END
 CASE "undefined: fe /2"
         db 0xfe, 0xd0
+        END
 CASE "undefined: ff /7"
         db 0xff, 0xf8
+        END
 CASE "undefined: far jump of a register"
         db 0xff, 0xe8
+        END
 CASE "undefined: mov from cr1"
         db 0x0f, 0x20, 0xc8
+        END
 CASE "undefined: bound of a register"
         db 0x62, 0xc0
+        END
 CASE "undefined: movbe"
         db 0x0f, 0x38, 0xf0, 0x05, 0, 0, 0x30, 0
+        END
 CASE "undefined: rsm"
         rsm
+        END
 CASE "undefined: invlpg of a register at ring 3"
         RING3
         db 0x0f, 0x01, 0xf8
+        END
 CASE "divide by zero"
         xor ecx, ecx
         xor edx, edx
         div ecx
+        END
 CASE "divide: quotient too large"
         mov ecx, 1
         mov edx, 1
         div ecx
+        END
 CASE "idiv: smallest by minus one"
         mov eax, 0x80000000
         cdq
         mov ecx, -1
         idiv ecx
+        END
 CASE "divide 8 bits"
         mov ax, 0x200
         mov cl, 1
         div cl
+        END
 CASE "idiv 16 bits: smallest that fits"
         mov dx, 0xffff
         mov ax, 0x8000
@@ -69,6 +94,7 @@ CASE "idiv 16 bits: smallest that fits"
         END
 CASE "aam 0"
         db 0xd4, 0
+        END
 CASE "int3"
         FOLLOW
         int3
@@ -98,65 +124,83 @@ CASE "bound: outside"
         mov dword [FREE + 4], 10
         mov eax, 11
         bound eax, [FREE]
+        END
 CASE "bound: signed, 16 bits"
         mov dword [FREE], 0x0005fff0
         mov eax, 0xfff1
         bound ax, [FREE]
         mov eax, 0xffef
         bound ax, [FREE]
+        END
 CASE "int beyond the table"
         int 0x80
+        END
 CASE "int to an empty gate"
         mov dword [idt + 8 * 0x31 + 4], 0
         int 0x31
+        END
 CASE "int to a gate that is not present"
         mov byte [idt + 8 * 0x31 + 5], 0x0e
         int 0x31
+        END
 CASE "int to a gate with a null selector"
         SETGATE 0x31, 0, stubs, 0x8e
         int 0x31
+        END
 CASE "int to a gate with a data selector"
         SETGATE 0x31, DATA0, stubs, 0x8e
         int 0x31
+        END
 CASE "int to a gate beyond the gdt"
         SETGATE 0x31, 0x300, stubs, 0x8e
         int 0x31
+        END
 CASE "int to code that is not present"
         SETDESC SPARE, 0x0000ffff, 0x00cf1a00
         SETGATE 0x31, SPARE, stubs, 0x8e
         int 0x31
+        END
 CASE "int to code of an outer ring"
         SETGATE 0x31, CODE3, stubs, 0x8e
         int 0x31
+        END
 CASE "int to a call gate"
         mov byte [idt + 8 * 0x31 + 5], 0x8c
         int 0x31
+        END
 CASE "int to a gate beyond the code limit"
         SETDESC SPARE, 0x00001000, 0x00409a00
-        SETGATE 0x31, SPARE, 0x2000, 0x8e
+        SETGATE 0x31, SPARE, .beyond, 0x8e
         int 0x31
+.beyond: END
 CASE "int of ring 3 to a gate of ring 0"
         RING3
         int 0x31
+        END
 CASE "int of ring 3 to a gate of ring 3"
         mov byte [idt + 8 * 0x31 + 5], 0xee
         RING3
         int 0x31
+        END
 CASE "int3 of ring 3 to a gate of ring 0"
         mov byte [idt + 8 * 3 + 5], 0x8e
         RING3
         int3
+        END
 CASE "into of ring 3 to a gate of ring 0"
         mov byte [idt + 8 * 4 + 5], 0x8e
         RING3
         mov al, 0x7f
         inc al
         into
+        END
 CASE "int1"
         db 0xf1
+        END
 CASE "int1 of ring 3: no privilege check"
         RING3
         db 0xf1
+        END
 CASE "trap gate keeps IF"
         SETGATE 0x31, CODE0, .trap, 0x8f
         sti
@@ -224,28 +268,33 @@ CASE "inner stack: null selector in the tss"
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "inner stack: wrong privilege in the tss"
         mov dword [tss_main + 16], DATA0
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "inner stack: not present"
         SETDESC SPARE, 0x0000ffff, 0x00cf3200
         mov dword [tss_main + 16], SPARE + 1
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "inner stack: not writable"
         SETDESC SPARE, 0x0000ffff, 0x00cfb000
         mov dword [tss_main + 16], SPARE + 1
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "inner stack: beyond the gdt"
         mov dword [tss_main + 16], 0x301
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "inner stack: tss too small"
         mov byte [gdt + TSS0], 10
         mov byte [gdt + TSS0 + 1], 0
@@ -255,32 +304,39 @@ CASE "inner stack: tss too small"
         SETGATE 0x31, CODE1, 0x100, 0xee
         RING3
         int 0x31
+        END
 CASE "an exception's inner stack fails: EXT"
         mov dword [tss_main + 16], 0
         SETGATE 6, CODE1, 0x100, 0x8e
         RING3
         ud2
+        END
 CASE "an exception's gate is not present: EXT"
         mov byte [idt + 8 * 6 + 5], 0x0e
         ud2
+        END
 CASE "an exception's gate is beyond the table: EXT"
         lidt [.short]
         ud2
         align 8
 .short: dw 14 * 8 + 7
         dd idt
+        END
 CASE "an exception's code is not present: EXT"
         SETDESC SPARE, 0x0000ffff, 0x00cf1a00
         SETGATE 6, SPARE, stubs, 0x8e
         ud2
+        END
 CASE "device not available: em"
         mov eax, 0x15
         mov cr0, eax
         fld1
+        END
 CASE "device not available: ts"
         mov eax, 0x19
         mov cr0, eax
         fld1
+        END
 CASE "wait: ts without mp"
         mov eax, 0x19
         mov cr0, eax
@@ -290,6 +346,7 @@ CASE "wait: ts and mp"
         mov eax, 0x1b
         mov cr0, eax
         fwait
+        END
 CASE "clts ends it"
         mov eax, 0x1b
         mov cr0, eax
@@ -301,26 +358,31 @@ CASE "clts ends it"
         END
 CASE "sse without OSFXSR"
         addps xmm0, xmm1
+        END
 CASE "sse under EM"
         mov eax, 0x200
         mov cr4, eax
         mov eax, 0x15
         mov cr0, eax
         addps xmm0, xmm1
+        END
 CASE "sse under TS"
         mov eax, 0x200
         mov cr4, eax
         mov eax, 0x19
         mov cr0, eax
         addps xmm0, xmm1
+        END
 CASE "mmx under EM"
         mov eax, 0x15
         mov cr0, eax
         paddb mm0, mm1
+        END
 CASE "mmx under TS"
         mov eax, 0x19
         mov cr0, eax
         paddb mm0, mm1
+        END
 CASE "simd exception without OSXMMEXCPT"
         mov eax, 0x200
         mov cr4, eax
@@ -330,11 +392,13 @@ CASE "simd exception without OSXMMEXCPT"
         movss xmm0, [FREE]
         xorps xmm1, xmm1
         divss xmm0, xmm1
+        END
 CASE "ldmxcsr: reserved bits"
         mov eax, 0x200
         mov cr4, eax
         mov dword [FREE], 0x10000
         ldmxcsr [FREE]
+        END
 CASE "x87 exception: NE"
         mov eax, 0x31
         mov cr0, eax
@@ -345,6 +409,7 @@ CASE "x87 exception: NE"
         fdivp
         nop
         fld1
+        END
 CASE "x87 exception at wait"
         mov eax, 0x31
         mov cr0, eax
@@ -356,6 +421,7 @@ CASE "x87 exception at wait"
         fnstsw ax
         and eax, 0xff
         fwait
+        END
 CASE "x87 exception: none for the control instructions"
         mov eax, 0x31
         mov cr0, eax
@@ -373,20 +439,25 @@ CASE "movaps: alignment"
         mov eax, 0x200
         mov cr4, eax
         movaps xmm0, [FREE + 8]
+        END
 CASE "fxsave: alignment"
         mov eax, 0x200
         mov cr4, eax
         fxsave [FREE + 8]
+        END
 CASE "xsave without OSXSAVE"
         xsave [FREE]
+        END
 CASE "xgetbv without OSXSAVE"
         xor ecx, ecx
         xgetbv
+        END
 CASE "xgetbv: index 2"
         mov eax, 0x40200
         mov cr4, eax
         mov ecx, 2
         xgetbv
+        END
 CASE "xsetbv"
         mov eax, 0x40200
         mov cr4, eax
@@ -413,15 +484,19 @@ CASE "xsetbv at ring 3"
         xor edx, edx
         mov eax, 3
         xsetbv
+        END
 CASE "hlt at ring 3"
         RING3
         hlt
+        END
 CASE "cli at ring 3"
         RING3
         cli
+        END
 CASE "sti at ring 3"
         RING3
         sti
+        END
 CASE "cli and sti at ring 3 with IOPL 3"
         RING3 0x3202
         cli
@@ -472,6 +547,7 @@ CASE "pushf and lahf"
 CASE %1
         RING3 0x3202
         %2
+        END
 %endmacro
 PRIVILEGED "ring 3: mov from cr0", mov eax, cr0
 PRIVILEGED "ring 3: mov to cr3", mov cr3, eax
@@ -495,6 +571,7 @@ CASE "rdtsc under TSD at ring 3"
         mov cr4, eax
         RING3
         rdtsc
+        END
 CASE "ring 3: smsw, sgdt, sidt, sldt, str are allowed"
         RING3
         smsw ax
@@ -542,12 +619,15 @@ CASE "lmsw cannot clear PE"
 CASE "cr0: PG without PE"
         mov eax, 0x80000010
         mov cr0, eax
+        END
 CASE "cr0: NW without CD"
         mov eax, 0x20000011
         mov cr0, eax
+        END
 CASE "cr4: reserved bits"
         mov eax, 0x80000000
         mov cr4, eax
+        END
 CASE "cr0 keeps ET and drops the reserved bits"
         mov eax, 0x0ff8ff01
         mov cr0, eax
@@ -558,11 +638,13 @@ CASE "wrmsr: EFER reserved bits"
         mov eax, 2
         xor edx, edx
         wrmsr
+        END
 CASE "wrmsr: PAT with a wrong type"
         mov ecx, 0x277
         mov eax, 2
         xor edx, edx
         wrmsr
+        END
 CASE "EFER: NXE and SCE read back"
         mov ecx, 0xc0000080
         mov eax, 0x801
@@ -615,7 +697,7 @@ CASE "enter, levels 0 to 3"
         enter 8, 1
         END
 CASE "enter and leave, 16-bit operands"
-        mov ebp, 0x6677aaaa
+        mov ebp, 0x2eaaaa
         o16 enter 8, 1
         mov eax, ebp
         mov ecx, esp

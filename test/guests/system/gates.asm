@@ -2,17 +2,23 @@
 
 CASE "far jump: null"
         jmp 0:0
+        END
 CASE "far jump: beyond the gdt"
         jmp 0x200:0
+        END
 CASE "far jump: data"
         jmp DATA0:0
+        END
 CASE "far jump: ring 3 code from ring 0"
         jmp CODE3:0
+        END
 CASE "far jump: RPL 3"
         jmp CODE0 + 3:0
+        END
 CASE "far jump: not present"
         SETDESC SPARE, 0xffff, 0x00cf1a00
         jmp SPARE:0
+        END
 CASE "far jump: conforming from ring 3"
         SETDESC SPARE, 0xffff, 0x00cf9e00
         RING3
@@ -37,12 +43,15 @@ CASE "far call and return"
         mov edx, [esp + 4]
         retf
 CASE "far call: 16-bit operand"
-        mov word [FREE], 0
-        o16 push cs
-        mov word [FREE], 0x100
+        mov word [FREE], call16_target
         mov word [FREE + 2], SPARE
-        SETDESC SPARE, 0x8000ffff, 0x00409a00
+        SETDESC SPARE, 0x0000ffff, 0x00409a00
         o16 call far [FREE]
+        section .low
+call16_target:
+        mov ecx, [esp]
+        int 0x30
+        section .text
         END
 CASE "far return to the same ring, with parameters"
         push dword 1
@@ -70,35 +79,42 @@ CASE "far return to an inner ring"
         push dword CODE0
         push dword 0
         retf
+        END
 CASE "far return: null"
         push dword 0
         push dword 0
         retf
+        END
 CASE "far return: data"
         push dword DATA0
         push dword 0
         retf
+        END
 CASE "far return: RPL and DPL differ"
         push dword CODE0 + 3
         push dword 0
         retf
+        END
 CASE "far return: not present"
         SETDESC SPARE, 0xffff, 0x00cf1a00
         push dword SPARE
         push dword 0
         retf
+        END
 CASE "far return to an outer ring: null stack"
         push dword 0
         push dword STACK3
         push dword CODE3
         push dword 0
         retf
+        END
 CASE "far return to an outer ring: stack of ring 0"
         push dword DATA0
         push dword STACK3
         push dword CODE3
         push dword 0
         retf
+        END
 CASE "far return to an outer ring: stack not present"
         SETDESC SPARE, 0xffff, 0x00cf7200
         push dword SPARE + 3
@@ -106,11 +122,15 @@ CASE "far return to an outer ring: stack not present"
         push dword CODE3
         push dword 0
         retf
+        END
 CASE "far return: beyond the limit"
         SETDESC SPARE, 0x0fff, 0x00409a10
+        SETDESC SPARE, 0x0fff, 0x00409a00
         push dword SPARE
-        push dword 0x1000
+        push dword .next
         retf
+.next:
+        END
 CASE "call gate in the same ring"
         CALLGATE SPARE, CODE0, .sub, 0x8c, 0
         call SPARE:0x12345678
@@ -165,29 +185,37 @@ CASE "call gate: DPL below CPL"
         CALLGATE SPARE, CODE0, 0, 0x8c, 0
         RING3
         call SPARE + 3:0
+        END
 CASE "call gate: DPL below RPL"
         CALLGATE SPARE, CODE0, 0, 0x8c, 0
         call SPARE + 3:0
+        END
 CASE "call gate: not present"
         CALLGATE SPARE, CODE0, 0, 0x6c, 0
         call SPARE:0
+        END
 CASE "call gate: null target"
         CALLGATE SPARE, 0, 0, 0xec, 0
         call SPARE:0
+        END
 CASE "call gate: target is data"
         CALLGATE SPARE, DATA0, 0, 0xec, 0
         call SPARE:0
+        END
 CASE "call gate: target not present"
         SETDESC SPARE + 8, 0xffff, 0x00cf1a00
         CALLGATE SPARE, SPARE + 8, 0, 0xec, 0
         call SPARE:0
+        END
 CASE "call gate: target of an outer ring"
         CALLGATE SPARE, CODE3, 0, 0xec, 0
         call SPARE:0
+        END
 CASE "jump through a call gate to an inner ring"
         CALLGATE SPARE, CODE0, 0, 0xec, 0
         RING3
         jmp SPARE + 3:0
+        END
 CASE "jump through a call gate to conforming code"
         SETDESC SPARE + 8, 0xffff, 0x00cf9e00
         CALLGATE SPARE, SPARE + 8, .next, 0xec, 0
@@ -207,9 +235,11 @@ CASE "call gate: inner stack is wrong"
         END
 CASE "far jump to an ldt descriptor"
         jmp LDT0:0
+        END
 CASE "far jump to an interrupt gate"
         CALLGATE SPARE, CODE0, 0, 0x8e, 0
         jmp SPARE:0
+        END
 ; ---- IRET --------------------------------------------------------------------------------------------------
 CASE "iret to the same ring"
         push dword 0x247fd7 & ~0x4300
@@ -252,17 +282,20 @@ iret16_target:
         int 0x30
         bits 32
         section .text
+        END
 CASE "iret: null"
         push dword 2
         push dword 0
         push dword 0
         iretd
+        END
 CASE "iret: to an inner ring"
         RING3
         push dword 2
         push dword CODE0
         push dword 0
         iretd
+        END
 CASE "iret: stack of another ring"
         push dword DATA0
         push dword STACK3
@@ -270,12 +303,14 @@ CASE "iret: stack of another ring"
         push dword CODE3
         push dword 0
         iretd
+        END
 CASE "iret: not present"
         SETDESC SPARE, 0xffff, 0x00cf1a00
         push dword 2
         push dword SPARE
         push dword 0
         iretd
+        END
 CASE "iret: to an outer ring, stack not present"
         SETDESC SPARE, 0xffff, 0x00cf7200
         push dword SPARE + 3
@@ -284,8 +319,10 @@ CASE "iret: to an outer ring, stack not present"
         push dword CODE3
         push dword 0
         iretd
+        END
 CASE "sysenter without a selector"
         sysenter
+        END
 CASE "sysenter and sysexit"
         mov ecx, 0x174
         mov eax, 0x100
@@ -340,6 +377,7 @@ CASE "syscall and sysret, 32-bit"
         sysret
 CASE "syscall without SCE"
         syscall
+        END
 ; ---- Ports -------------------------------------------------------------------------------------------------
 CASE "ports: allowed by the map"
         RING3
@@ -352,15 +390,18 @@ CASE "ports: forbidden by the map"
         RING3
         mov dx, 0x81
         out dx, al
+        END
 CASE "ports: a word that touches a forbidden one"
         mov byte [tss_main + 0x68 + 0x10], 2
         RING3
         mov dx, 0x80
         out dx, ax
+        END
 CASE "ports: beyond the map"
         RING3
         mov dx, 0x801
         in al, dx
+        END
 CASE "ports: IOPL 3"
         mov byte [tss_main + 0x68 + 0x10], 2
         RING3 0x3202
@@ -372,12 +413,14 @@ CASE "ports: a 16-bit map offset beyond the segment"
         RING3
         mov dx, 0x80
         out dx, al
+        END
 CASE "outs at ring 3"
         mov byte [tss_main + 0x68 + 0x10], 2
         RING3
         mov esi, FREE
         mov dx, 0x81
         outsb
+        END
 CASE "rep outs"
         mov dword [FREE], '....'
         mov esi, FREE

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { emulatedBackend } from '../../../main/emulator/backend.ts';
-import { Cr, Exit, Gpr, Prot, Seg, State } from '../../../main/nvmm/constants.ts';
+import { Cr, Exit, Gpr, Prot, Seg, State, VcpuConf } from '../../../main/nvmm/constants.ts';
 
 /** Ports of the guests: a character, and the end. */
 const PORT_TEXT = 0xe9;
@@ -11,15 +11,17 @@ const IMAGE = 0x100000;
 const BOOT_INFORMATION = 0x500;
 const COMMAND_LINE = 0x600;
 const PRIVATE = 0x10000;
+/** All cases together take a second or two. */
+const HANG_MILLISECONDS = 4_000;
 
 /** The text of a guest that ran, and how it ended. */
 export interface Outcome {
   text: string;
-  end: 'end' | 'shutdown' | 'other';
+  end: 'end' | 'shutdown' | 'hang';
 }
 
-/** Runs an image on the emulator, with nothing around it but the two ports. `only` is the one case to run. */
-export function runEmulated(image: Uint8Array, only?: number): Outcome {
+/** Runs an image on the emulator, with nothing around it but the two ports, from case number `first` on. */
+export function runEmulated(image: Uint8Array, first = 0): Outcome {
   const privateSize = emulatedBackend.privateSize(1, RAM);
   const ram = Math.ceil((PRIVATE + privateSize) / 65536) * 65536;
   const pages = (ram + RAM) / 65536;
@@ -34,7 +36,7 @@ export function runEmulated(image: Uint8Array, only?: number): Outcome {
   const words = new DataView(memory.buffer, ram, RAM);
   words.setUint32(BOOT_INFORMATION, 4, true);
   words.setUint32(BOOT_INFORMATION + 16, COMMAND_LINE, true);
-  bytes.set(new TextEncoder().encode(`guest ${only ?? ''}\0`), COMMAND_LINE);
+  bytes.set(new TextEncoder().encode(`guest ${first}\0`), COMMAND_LINE);
 
   nvmm.getState(machine, vcpu, State.ALL);
   const { state } = vcpu;
@@ -52,27 +54,37 @@ export function runEmulated(image: Uint8Array, only?: number): Outcome {
 
   const text: string[] = [];
   let end: Outcome['end'] | undefined;
-  nvmm.vcpuConfigure(machine, vcpu, 0, {
+  nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, {
     io: ({ port, in: input, data, size }) => {
       if (input) for (let i = 0; i < size; i++) data.setUint8(i, 0xff);
       else if (port === PORT_TEXT) text.push(String.fromCharCode(data.getUint8(0)));
       else if (port === PORT_END) end = 'end';
     },
+    mem: ({ write, data, size }) => {
+      if (!write) for (let i = 0; i < size; i++) data.setUint8(i, 0xff);
+    },
   });
+  const deadline = Date.now() + HANG_MILLISECONDS;
   while (end === undefined) {
     nvmm.run(machine, vcpu);
     switch (vcpu.exit.reason) {
       case Exit.NONE:
+        if (Date.now() > deadline) end = 'hang';
         break;
       case Exit.IO:
         nvmm.assistIo(machine, vcpu);
         break;
+      case Exit.MEMORY:
+        nvmm.assistMem(machine, vcpu);
+        break;
       case Exit.SHUTDOWN:
         end = 'shutdown';
         break;
+      case Exit.HALTED:
+        end = 'hang';
+        break;
       default:
-        text.push(`[exit ${vcpu.exit.reason}]`);
-        end = 'other';
+        throw new Error(`the guest exited with reason ${vcpu.exit.reason}`);
     }
   }
   nvmm.close();
@@ -85,17 +97,36 @@ const CPU =
   'qemu64,+ssse3,+sse4.1,+sse4.2,+xsave,+rdtscp,+pdpe1gb,+fsgsbase,+smep,+smap,+erms,+rdrand,+rdseed,-svm';
 
 /** Runs an image file on QEMU. */
-export function runQemu(file: string, only?: number): Outcome {
+export function runQemu(file: string, first = 0): Outcome {
   const options =
     `-accel tcg -m 16 -nodefaults -no-user-config -display none -no-reboot -debugcon stdio -cpu ${CPU} ` +
     `-device isa-debug-exit,iobase=${PORT_END} -kernel`;
-  const more = only === undefined ? [] : ['-append', String(only)];
-  const result = spawnSync(QEMU, [...options.split(' '), file, ...more], { timeout: 60_000 });
-  const end = result.status === 1 ? 'end' : result.status === 0 ? 'shutdown' : 'other';
+  const result = spawnSync(QEMU, [...options.split(' '), file, '-append', String(first)], {
+    timeout: HANG_MILLISECONDS,
+  });
+  const end = result.status === 1 ? 'end' : result.status === 0 ? 'shutdown' : 'hang';
   return { text: result.stdout.toString('latin1'), end };
 }
 
-/** Assembles a guest; undefined when nasm is not installed. */
+/** Runs all cases of a guest, again from the next one when the machine shuts down. What each reported, by name. */
+export function runCases(run: (first: number) => Outcome): Map<string, string> {
+  const reports = new Map<string, string>();
+  for (;;) {
+    const { text, end } = run(reports.size);
+    for (const part of text.split(/^>/m).slice(1)) {
+      const bar = part.indexOf(' |');
+      const name = (bar < 0 ? part : part.slice(0, bar)).trim();
+      if (reports.has(name)) throw new Error(`two cases are called "${name}"`);
+      reports.set(name, bar < 0 ? '' : part.slice(bar + 1).trim());
+    }
+    if (end === 'end') return reports;
+    const last = [...reports.keys()].pop();
+    if (last === undefined || text === '') throw new Error(`nothing was reported: ${end}`);
+    reports.set(last, `${reports.get(last)} (${end})`.trim());
+  }
+}
+
+/** Assembles a guest; into a file. */
 export function assembleGuest(name: string, into: string): void {
   const folder = new URL('.', import.meta.url).pathname;
   const result = spawnSync('nasm', ['-f', 'bin', '-I', folder, '-o', into, `${folder}${name}.asm`]);

@@ -72,10 +72,12 @@ CASE "task: iret without a busy one"
         push dword 0x4002
         popfd
         iretd
+        END
 CASE "task: iret with a null link"
         push dword 0x4002
         popfd
         iretd
+        END
 CASE "task: through a task gate in the gdt"
         TASK2 .task
         CALLGATE SPARE, TSS2, 0, 0xe5, 0
@@ -108,31 +110,27 @@ CASE "task: an exception's task gate has the error code"
         END
 CASE "task: jump to a busy one"
         jmp TSS0:0
+        END
 CASE "task: jump to one that is not present"
         mov byte [gdt + TSS2 + 5], 9
         jmp TSS2:0
+        END
 CASE "task: segment too small"
         mov word [gdt + TSS2], 0x66
         jmp TSS2:0
+        END
 CASE "task: DPL"
         RING3
         jmp TSS2:0
+        END
 CASE "task: gate to something else"
         CALLGATE SPARE, DATA0, 0, 0xe5, 0
         jmp SPARE:0
+        END
 CASE "task: gate not present"
         CALLGATE SPARE, TSS2, 0, 0x65, 0
         jmp SPARE:0
-CASE "task: bad code selector in the new task"
-        TASK2 .task
-        mov dword [tss_two + 0x4c], 0x200
-        jmp TSS2:0
-.task:  END
-CASE "task: null code selector"
-        TASK2 .task
-        mov dword [tss_two + 0x4c], 0
-        jmp TSS2:0
-.task:  END
+        END
 CASE "task: bad data selector in the new task"
         TASK2 .task
         mov dword [tss_two + 0x54], 0x200
@@ -191,6 +189,9 @@ CASE "task: 16-bit segment"
         mov word [tss_two + 38], DATA0
         mov word [tss_two + 40], DATA0
         mov word [tss_two + 42], 0
+        xor eax, eax
+        mov fs, ax
+        mov gs, ax
         call TSS2:0
         mov eax, [tss_two + 14]
         mov ecx, [tss_two + 18]
@@ -228,18 +229,23 @@ CASE "double fault: #GP while #GP is delivered"
         mov dword [idt + 8 * 13 + 4], 0
         mov ax, 0x200
         mov es, ax
+        END
 CASE "double fault: #NP while #UD is delivered is not one"
         mov byte [idt + 8 * 6 + 5], 0x0e
         ud2
+        END
 CASE "double fault: #NP while #DE is delivered"
         mov byte [idt + 8 * 0 + 5], 0x0e
         xor ecx, ecx
         div ecx
+        END
 CASE "double fault: #PF while #PF is delivered"
         PAGING
         PTE STACK0 - 0x1000, 6
         mov eax, [0x900000]
+        END
 CASE "double fault: bad stack"
         PAGING
         mov esp, 0x900000
         ud2
+        END
