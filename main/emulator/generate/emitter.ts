@@ -38,16 +38,16 @@ export class Emitter {
   /** Address of the vCPU's block. */
   readonly s: Local<'i32'>;
   /** Address of the decoded record. */
-  readonly d: Local<'i32'>;
+  readonly d: I32;
   private readonly callees: Callees;
   private offsetCache: I64 | undefined;
 
-  constructor(f: FunctionBuilder, form: Form, callees: Callees) {
+  constructor(f: FunctionBuilder, form: Form, callees: Callees, record?: I32) {
     this.f = f;
     this.form = form;
     this.callees = callees;
     this.s = f.parameter('i32', 0);
-    this.d = f.parameter('i32', 1);
+    this.d = record ?? f.parameter('i32', 1);
   }
 
   // ---- State fields -------------------------------------------------------------------------------------
@@ -63,6 +63,34 @@ export class Emitter {
   }
   setField64(offset: number, value: I64): void {
     this.f.store64(this.s, value, offset);
+  }
+
+  // ---- The record: here what memory holds, for translations constants -------------------------------------
+
+  /** A byte of the record, zero-extended. */
+  protected recordByte(field: number): I32 {
+    return i32.load8_u(this.d, field);
+  }
+  protected record32(field: number): I32 {
+    return i32.load(this.d, field);
+  }
+  protected record64(field: number): I64 {
+    return i64.load(this.d, field);
+  }
+  /** The instruction's offset in its page. */
+  protected recordPosition(): I32 {
+    return i32.load16_u(this.d, Record.POSITION);
+  }
+  /** The 64-bit slot that a byte of the record names by its offset. */
+  private slot(field: number): I64 {
+    const { base, offset } = this.slotPlace(field);
+    return i64.load(base, offset);
+  }
+  /** Where the slot is: an address and a constant beyond it. */
+  private slotPlace(field: number): { base: I32; offset: number } {
+    const byte = this.recordByte(field);
+    if (byte.constant !== undefined) return { base: this.s, offset: Number(byte.constant) };
+    return { base: i32.add(this.s, byte), offset: 0 };
   }
 
   // ---- Registers ----------------------------------------------------------------------------------------
@@ -90,7 +118,7 @@ export class Emitter {
 
   /** Address of the register that operand n names, relative to the slots. */
   registerAddress(n: number): I32 {
-    return i32.add(this.s, i32.load8_u(this.d, Record.REGISTER + n));
+    return i32.add(this.s, this.recordByte(Record.REGISTER + n));
   }
 
   // ---- Operands -----------------------------------------------------------------------------------------
@@ -100,7 +128,7 @@ export class Emitter {
     const { kind, size } = this.form.operands[n];
     switch (kind) {
       case OperandKind.GPR:
-        return this.f.let(loadBits(size, this.registerAddress(n), 0));
+        return this.register(n, size);
       case OperandKind.MEM:
         return this.load(this.offset(), size, 'operand');
       case OperandKind.IMM:
@@ -110,21 +138,28 @@ export class Emitter {
     }
   }
 
+  private register(n: number, size: number): I64 {
+    const { base, offset } = this.slotPlace(Record.REGISTER + n);
+    return this.f.let(loadBits(size, base, offset));
+  }
+
   /** Writes operand n (general register or memory). */
   write(n: number, value: I64): void {
     const { kind, size } = this.form.operands[n];
-    if (kind === OperandKind.GPR) this.storeRegister(this.registerAddress(n), 0, size, value);
-    else this.store(this.offset(), size, value, 'operand');
+    if (kind === OperandKind.GPR) {
+      const { base, offset } = this.slotPlace(Record.REGISTER + n);
+      this.storeRegister(base, offset, size, value);
+    } else this.store(this.offset(), size, value, 'operand');
   }
 
   /** The immediate, cut to `bits` (it is stored sign- or zero-extended as the instruction defines). */
   immediate(bits = 64): I64 {
-    const value = i64.load(this.d, Record.IMMEDIATE);
+    const value = this.record64(Record.IMMEDIATE);
     return this.f.let(cut(bits, value));
   }
   /** The second immediate (32 bits), for instructions that do not jump. */
   immediate2(): I32 {
-    return this.f.let(i32.load(this.d, Record.LINK));
+    return this.f.let(this.record32(Record.LINK));
   }
 
   /**
@@ -134,9 +169,10 @@ export class Emitter {
   update(n: number, compute: (old: I64) => I64): void {
     const { kind, size } = this.form.operands[n];
     if (kind === OperandKind.GPR) {
-      const at = this.f.let(this.registerAddress(n));
-      const old = this.f.let(loadBits(size, at, 0));
-      this.storeRegister(at, 0, size, compute(old));
+      const { base, offset } = this.slotPlace(Record.REGISTER + n);
+      const at = this.f.let(base);
+      const old = this.f.let(loadBits(size, at, offset));
+      this.storeRegister(at, offset, size, compute(old));
       return;
     }
     this.updateMemory(this.offset(), size, this.form.lock, compute);
@@ -211,12 +247,15 @@ export class Emitter {
   }
 
   private effectiveAddress(): I64 {
-    const slot = (field: number): I64 => i64.load(i32.add(this.s, i32.load8_u(this.d, field)), 0);
-    const displacement = i64.load32_s(this.d, Record.DISPLACEMENT);
-    const base = i64.add(slot(Record.BASE), displacement);
+    const displacement = i64.extend_s(this.record32(Record.DISPLACEMENT));
+    const base = this.plus(this.slot(Record.BASE), displacement);
     if (this.form.addressing === Addressing.BASE) return base;
-    const scaled = i64.shl(slot(Record.INDEX), i64.load8_u(this.d, Record.SCALE));
+    const scaled = i64.shl(this.slot(Record.INDEX), i64.extend_u(this.recordByte(Record.SCALE)));
     return cut(this.form.addressSize, i64.add(base, scaled));
+  }
+
+  private plus(a: I64, b: I64): I64 {
+    return b.constant === 0n ? a : i64.add(a, b);
   }
 
   /** Linear address of an offset in a segment, with the checks that the form asks for. May leave with a fault. */
@@ -226,7 +265,7 @@ export class Emitter {
     if (operand ? addressing === Addressing.CHECKED : checked) {
       return this.checkedLinear(offset, bytes, segment, writing);
     }
-    const recordBase = (): I64 => i64.load(i32.add(this.s, i32.load8_u(this.d, Record.SEGMENT_SLOT)), 0);
+    const recordBase = (): I64 => this.slot(Record.SEGMENT_SLOT);
     if (operand) {
       if (addressing === Addressing.BASE) return offset;
       const sum = i64.add(offset, recordBase());
@@ -245,13 +284,11 @@ export class Emitter {
   private checkedLinear(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I64 {
     const f = this.f;
     const operand = segment === 'operand';
-    const base = operand
-      ? i64.load(i32.add(this.s, i32.load8_u(this.d, Record.SEGMENT_SLOT)), 0)
-      : this.segmentBase(segment);
+    const base = operand ? this.slot(Record.SEGMENT_SLOT) : this.segmentBase(segment);
     const linear = f.local('i64');
     if (this.form.codeSize === 64) f.set(linear, i64.add(offset, base));
     else {
-      const number = operand ? i32.load8_u(this.d, Record.SEGMENT) : i32.const(segment);
+      const number = operand ? this.recordByte(Record.SEGMENT) : i32.const(segment);
       const part = f.let(i32.add(this.s, i32.mul(number, 48)));
       const low = i64.load32_u(part, Field.SEGMENTS + (writing ? 24 : 16));
       const high = i64.load32_u(part, Field.SEGMENTS + (writing ? 28 : 20));
@@ -332,6 +369,7 @@ export class Emitter {
         f.if(i32.eqz(call(this.callees('writeSlow'), 'i32', this.s, i32.const(bytes))), () =>
           f.return(this.field32(Field.LEAVE)),
         );
+        this.wroteSlowly();
       },
     );
   }
@@ -358,7 +396,11 @@ export class Emitter {
     );
     return {
       host,
-      commit: () => f.if(slow, () => f.call(this.callees('modifyCommit'), this.s, i32.const(bytes))),
+      commit: () =>
+        f.if(slow, () => {
+          f.call(this.callees('modifyCommit'), this.s, i32.const(bytes));
+          this.wroteSlowly();
+        }),
     };
   }
 
@@ -371,7 +413,7 @@ export class Emitter {
     this.setField64(Field.ACCESS_ADDRESS, linear);
     this.setField32(
       Field.ACCESS_SEGMENT,
-      segment === 'operand' ? i32.load8_u(this.d, Record.SEGMENT) : i32.const(segment),
+      segment === 'operand' ? this.recordByte(Record.SEGMENT) : i32.const(segment),
     );
     this.setField32(Field.CURRENT, this.d);
   }
@@ -426,7 +468,7 @@ export class Emitter {
 
   /** Makes the next instruction run in an interrupt shadow (STI, loads of SS). */
   castShadow(): void {
-    const after = i32.sub(this.field32(Field.BUDGET), i32.add(i32.load8_u(this.d, Record.NUMBER), 1));
+    const after = i32.sub(this.field32(Field.BUDGET), i32.add(this.recordByte(Record.NUMBER), 1));
     this.setField32(Field.SHADOW_AT, after);
   }
 
@@ -434,7 +476,11 @@ export class Emitter {
   helper(number: number): void {
     const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
     this.f.if(result, () => this.f.return(result));
+    this.wroteSlowly();
   }
+
+  /** After a store that TypeScript did, which may have dropped code. The next record tells; a translation must ask. */
+  protected wroteSlowly(): void {}
 
   /** A library routine or service by name. */
   callee(name: string): FunctionReference {
@@ -462,11 +508,11 @@ export class Emitter {
 
   /** RIP of this instruction, not cut. */
   rip(): I64 {
-    return i64.add(this.field64(Field.SLOTS + 8 * Slot.CODE_BASE), i64.load16_u(this.d, Record.POSITION));
+    return i64.add(this.field64(Field.SLOTS + 8 * Slot.CODE_BASE), i64.extend_u(this.recordPosition()));
   }
   /** RIP of the next instruction, cut to the code size. */
   nextRip(): I64 {
-    return this.f.let(this.cutRip(i64.add(this.rip(), i64.load8_u(this.d, Record.LENGTH))));
+    return this.f.let(this.cutRip(i64.add(this.rip(), i64.extend_u(this.recordByte(Record.LENGTH)))));
   }
 
   private cutRip(value: I64): I64 {
@@ -476,7 +522,7 @@ export class Emitter {
   /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
   private retire(self: number): I32 {
     const left = this.f.let(
-      i32.sub(this.field32(Field.BUDGET), i32.add(i32.load8_u(this.d, Record.NUMBER), self)),
+      i32.sub(this.field32(Field.BUDGET), i32.add(this.recordByte(Record.NUMBER), self)),
     );
     this.setField32(Field.BUDGET, left);
     return i32.lt_s(i32.or(left, this.field32(Field.PENDING)), 0);
@@ -494,8 +540,8 @@ export class Emitter {
       f.returnCallIndirect(HANDLER, i32.load(link, Record.HANDLER), this.s, link),
     );
     const target = i64.add(
-      i64.add(this.rip(), i64.load8_u(this.d, Record.LENGTH)),
-      i64.load(this.d, Record.IMMEDIATE),
+      i64.add(this.rip(), i64.extend_u(this.recordByte(Record.LENGTH))),
+      this.record64(Record.IMMEDIATE),
     );
     const size = counts === 0 ? this.form.codeSize : this.branchSize();
     this.setField64(Field.RIP, cut(size, target));

@@ -222,7 +222,8 @@ export const i64 = {
   load16_u: load('i64', 0x33),
   load32_s: load('i64', 0x34),
   load32_u: load('i64', 0x35),
-  extend_s: operator('i64', 0xac),
+  extend_s: (a: I32): I64 =>
+    a.constant !== undefined ? i64.const(a.constant) : new Operation('i64', 0, 0xac, [a]),
   extend_u: (a: I32): I64 =>
     a.constant !== undefined ? i64.const(BigInt.asUintN(32, a.constant)) : new Operation('i64', 0, 0xad, [a]),
   trunc_f32_s: operator('i64', 4, PREFIX_MISC),
