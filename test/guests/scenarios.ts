@@ -69,7 +69,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: "Debian's installer to its first dialog",
     needs: ['installer'],
-    options: linux('installer/vmlinuz', 'installer/initrd.gz', 'console=ttyS0 panic=-1', 512),
+    options: linux('installer/vmlinuz', 'installer/initrd.gz', 'console=ttyS0 panic=-1', 1024),
     steps: [{ wait: 'Select a language' }],
     minutes: 20,
     short: false,
