@@ -182,8 +182,7 @@ export const tolerances: readonly Tolerance[] = [
     ignore: ({ made, native, other, instructions }) => {
       const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
       if (native.rip !== other.rip || !IMAGES.has(at?.mnemonic ?? '')) return undefined;
-      if (native.vector === 17 && other.vector === 13) return { everything: true };
-      if (native.vector !== 14 && other.vector === 14) return { everything: true };
+      if (native.vector !== other.vector && isMemoryFault(other.vector)) return { everything: true };
       return { parts: ['cr2'], error: 1 };
     },
   },
