@@ -1,6 +1,6 @@
 /** Builds our libnvmm for Linux where there is a C compiler: native/libnvmm-linux to out/native/libnvmm.so. */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..');
@@ -22,6 +22,8 @@ if (why !== null) {
   if (status !== 0) process.exit(status ?? 1);
   const target = join(root, 'out', 'native', 'libnvmm.so');
   mkdirSync(join(root, 'out', 'native'), { recursive: true });
-  copyFileSync(join(source, 'build', 'libnvmm.so'), target);
+  // Renamed, not written over: a running machine has the old one mapped.
+  copyFileSync(join(source, 'build', 'libnvmm.so'), `${target}.new`);
+  renameSync(`${target}.new`, target);
   console.log(target);
 }

@@ -261,6 +261,18 @@ void exit_wrmsr(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	v->flight = (struct flight){.kind = FLIGHT_WRMSR, .npc = exit->u.wrmsr.npc};
 }
 
+/* MONITOR and MWAIT, which KVM's emulator does not know. */
+static bool monitor_at(struct vcpu *v, struct nvmm_vcpu_exit *exit)
+{
+	uint8_t bytes[3];
+	if (guest_read(v, code_address(v, v->shown.rip), bytes, sizeof(bytes)) != sizeof(bytes) || bytes[0] != 0x0F ||
+	    bytes[1] != 0x01 || (bytes[2] != 0xC8 && bytes[2] != 0xC9))
+		return false;
+	exit->reason = bytes[2] == 0xC8 ? NVMM_VCPU_EXIT_MONITOR : NVMM_VCPU_EXIT_MWAIT;
+	exit->u.insn.npc = v->shown.rip + sizeof(bytes);
+	return true;
+}
+
 /* KVM gave up. Code outside of memory is an access that NVMM reports; anything else it calls invalid. */
 void exit_failure(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
@@ -276,6 +288,8 @@ void exit_failure(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 		exit->u.mem.gpa = gpa;
 		return;
 	}
+	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && monitor_at(v, exit))
+		return;
 	exit->reason = NVMM_VCPU_EXIT_INVALID;
 	exit->u.inv.hwcode = v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? v->run->internal.suberror
 									    : v->run->hw.hardware_exit_reason;
