@@ -49,6 +49,11 @@ export class Blocks {
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
   /** Called when the first code of a host page is decoded, and when its last is dropped. */
   private readonly onCode: (hostPage: number, holds: boolean) => void;
+  /** Runs of a block before it asks to be translated. */
+  private readonly hotRuns: number;
+  /** Called for each block that is dropped. */
+  onDrop: (record: number) => void = () => {};
+  private readonly counts = new Map<number, number>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
   /** Whether the block found last straddles pages. */
@@ -63,7 +68,9 @@ export class Blocks {
     area: { start: number; end: number },
     onCode: (hostPage: number, holds: boolean) => void,
     onClear: () => void,
+    hotRuns: number,
   ) {
+    this.hotRuns = hotRuns;
     this.cpu = cpu;
     this.decoder = decoder;
     this.handlers = handlers;
@@ -88,7 +95,7 @@ export class Blocks {
   }
 
   private decode(host: number, key: number, context: number, limit: number, nextPage: NextPage): number {
-    if (this.next + (2 * BLOCK_MAXIMUM + 2) * Record.SIZE > this.end) this.clear();
+    if (this.next + (2 * BLOCK_MAXIMUM + 3) * Record.SIZE > this.end) this.clear();
     const { cpu, decoder, handlers, instruction } = this;
     const mode = codeSizeOf(context) as 16 | 32 | 64;
     const page = host - (host % PAGE);
@@ -97,6 +104,10 @@ export class Blocks {
     let at = host;
     let count = 0;
     let last = record;
+    if (this.hotRuns > 0) {
+      this.putCounting(record, host - page);
+      last += Record.SIZE;
+    }
     let ended = false;
     while (count < BLOCK_MAXIMUM && !ended && at < pageEnd) {
       const status = decoder.decode(cpu.bytes, at, pageEnd, mode, instruction);
@@ -127,6 +138,7 @@ export class Blocks {
 
   private remember(page: number, block: Block): void {
     this.found.set(block.key, block.record);
+    this.counts.set(block.record, block.count);
     const blocks = this.pages.get(page);
     if (blocks) blocks.push(block);
     else {
@@ -188,6 +200,14 @@ export class Blocks {
     this.straddles = true;
     this.putStop(this.start + this.putSize, 1, host - page + instruction.length);
     return this.start;
+  }
+
+  /** The record that counts the block's runs. */
+  private putCounting(record: number, position: number): void {
+    const words = this.cpu.words;
+    words[(record + Record.HANDLER) >>> 2] = FixedHandler.COUNTING;
+    words[(record + Record.IMMEDIATE) >>> 2] = this.hotRuns;
+    words[(record + Record.POSITION) >>> 2] = position;
   }
 
   private putStop(record: number, number: number, position: number): void {
@@ -275,6 +295,11 @@ export class Blocks {
     return record >= this.start + 4 * Record.SIZE && this.cpu.words[record >>> 2] !== FixedHandler.STALE;
   }
 
+  /** Records of the block that starts at one, with the counting and the joining one; 0 when it was dropped. */
+  countOf(record: number): number {
+    return this.counts.get(record) ?? 0;
+  }
+
   /** Whether a host page holds decoded code of this vCPU. */
   holds(hostPage: number): boolean {
     return this.pages.has(hostPage);
@@ -300,6 +325,8 @@ export class Blocks {
   /** Every record of the block leads to the run loop from now on, also for a run that is in the middle of it. */
   private drop(block: Block): void {
     this.invalidations++;
+    this.counts.delete(block.record);
+    this.onDrop(block.record);
     this.found.delete(block.key);
     for (let i = 0; i < block.count; i++) {
       this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
@@ -308,6 +335,8 @@ export class Blocks {
 
   /** Drops everything. The records' memory is used again, so no link or cached jump may survive. */
   clear(): void {
+    for (const record of this.counts.keys()) this.onDrop(record);
+    this.counts.clear();
     for (const page of this.pages.keys()) this.onCode(page, false);
     this.found.clear();
     this.pages.clear();

@@ -16,6 +16,7 @@ import type {
   VcpuHandle,
 } from '../nvmm/nvmm.ts';
 import { walk } from '../nvmm/walk.ts';
+import { HOT_RUNS } from './translate/translator.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { COUNTERS, Field } from './state.ts';
 import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
@@ -36,17 +37,19 @@ export class EmulatorNvmm implements Nvmm {
   private readonly tables: Tables;
   private readonly owner: number;
   private readonly root: boolean;
+  private readonly hotRuns: number;
   private readonly vcpus = new Map<Vcpu, EmulatedVcpu>();
   private readonly assist: Assist;
   private readonly size: number;
   private readonly created = new Set<number>();
 
   /** `root`: passes the ownership check of every machine, as a node opened for writing only does. */
-  constructor(memory: BackendMemory, options: { root?: boolean } = {}) {
+  constructor(memory: BackendMemory, options: { root?: boolean; hotRuns?: number } = {}) {
     this.memory = memory;
     this.tables = new Tables(memory);
     this.owner = this.tables.newOwner();
     this.root = options.root ?? false;
+    this.hotRuns = options.hotRuns ?? HOT_RUNS;
     this.size = memory.memory.buffer.byteLength;
     this.assist = new Assist(this, new Uint8Array(memory.memory.buffer));
   }
@@ -165,7 +168,10 @@ export class EmulatorNvmm implements Nvmm {
       event: new VcpuEvent(new Uint8Array(16)),
       exit: new VcpuExit(new Uint8Array(ExitOffset.SIZE)),
     };
-    this.vcpus.set(vcpu, new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block));
+    this.vcpus.set(
+      vcpu,
+      new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block, this.hotRuns),
+    );
     return vcpu;
   }
 

@@ -14,6 +14,7 @@ import { Area, COUNTERS, Field, Leave, Record, SegmentIndex, Slot } from './stat
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
+import { HOT_RUNS, Translator } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
 
 const TWO_32 = 2 ** 32;
@@ -90,6 +91,7 @@ export class Processor {
   readonly mmu: Mmu;
   readonly blocks: Blocks;
   readonly handlers: Handlers;
+  readonly translator: Translator;
   readonly linear: LinearMemory;
   readonly debug: Debug;
   readonly cpuid: number;
@@ -145,6 +147,7 @@ export class Processor {
     block: { address: number; size: number },
     cpuid: number,
     world: Surroundings,
+    hotRuns = HOT_RUNS,
   ) {
     const cpu = new Cpu(memory, block.address);
     this.cpu = cpu;
@@ -167,6 +170,7 @@ export class Processor {
       },
       [...sseGroups, ...x87Groups],
     );
+    this.translator = new Translator(cpu, this.handlers, hotRuns);
     this.blocks = new Blocks(
       cpu,
       new Decoder(DECODED_FEATURES),
@@ -179,8 +183,11 @@ export class Processor {
       () => {
         this.mmu.flushJumps();
         cpu.set(Field.LINK_FROM, 0);
+        this.translator.forget();
       },
+      hotRuns,
     );
+    this.blocks.onDrop = (record) => this.translator.release(record);
     this.blocks.clear();
     cpu.set(Field.JUMP_CACHE, block.address + Area.JUMP_CACHE);
     cpu.set64(Field.SLOTS + 8 * Slot.ZERO, 0, 0);
@@ -468,6 +475,7 @@ export class Processor {
 
   private regrant(): void {
     this.settle();
+    this.translator.flush();
     this.grant();
   }
 
@@ -528,6 +536,9 @@ export class Processor {
         cpu.set(Field.LINK_FROM, 0);
         return true;
       }
+      case Leave.HOT:
+        this.becameHot(cpu.get(Field.CURRENT));
+        return true;
       case Leave.EXIT:
         if (ran) this.leaveRecord();
         return false;
@@ -537,6 +548,15 @@ export class Processor {
       default:
         throw new Error(`generated code left with ${code}`);
     }
+  }
+
+  /** A block that has run often: it is translated, now or with the next ones, and goes on meanwhile. */
+  private becameHot(record: number): void {
+    const { cpu, blocks } = this;
+    this.setRipFromRecord(record);
+    cpu.set(Field.LINK_FROM, 0);
+    const count = blocks.countOf(record);
+    if (count !== 0) this.translator.add({ record, count });
   }
 
   private leaveRecord(): void {

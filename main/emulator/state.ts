@@ -240,4 +240,6 @@ export const Leave = {
   STALE: 5,
   /** A helper changed the mode or RIP: RIP is right; the instruction is retired. */
   RETIRED: 6,
+  /** CURRENT's block has run often enough to be translated; nothing of it was run this time. */
+  HOT: 7,
 } as const;

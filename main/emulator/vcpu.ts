@@ -35,14 +35,21 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   private assisting = false;
   private readonly access: MemAccess;
 
-  constructor(memory: WebAssembly.Memory, tables: Tables, machine: Machine, vcpu: Vcpu, block: number) {
+  constructor(
+    memory: WebAssembly.Memory,
+    tables: Tables,
+    machine: Machine,
+    vcpu: Vcpu,
+    block: number,
+    hotRuns: number,
+  ) {
     this.tables = tables;
     this.machid = machine.machid;
     this.vcpu = vcpu;
     this.block = block;
     this.ringSeen = tables.ringHead;
     const address = tables.blockAddress(block);
-    this.processor = new Processor(memory, { address, size: VCPU_BYTES }, vcpu.cpuid, this);
+    this.processor = new Processor(memory, { address, size: VCPU_BYTES }, vcpu.cpuid, this, hotRuns);
     this.access = {
       machine,
       vcpu,

@@ -13,6 +13,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import type { BackendMemory } from '../../main/nvmm/nvmm.ts';
 import type { CaseRunner } from './case.ts';
 import { Generator } from './generate.ts';
 import { buildHarness, NativeRunner } from './native.ts';
@@ -40,6 +41,7 @@ const { values: options, positionals } = parseArgs({
     mnemonic: { type: 'string' },
     other: { type: 'string', default: 'emulated' },
     case: { type: 'string' },
+    hot: { type: 'string', default: '0' },
     fresh: { type: 'boolean', default: false },
   },
 });
@@ -63,7 +65,11 @@ async function makeOther(): Promise<CaseRunner> {
   }
   const { emulatedBackend } = await import('../../main/emulator/backend.ts');
   const { EmulatedRunner } = await import('./emulated.ts');
-  return guarded(new EmulatedRunner(emulatedBackend));
+  // --hot N: blocks are translated after N runs (1: all of them, at once).
+  const { EmulatorNvmm } = await import('../../main/emulator/driver.ts');
+  const hotRuns = Number(options.hot);
+  const backend = { ...emulatedBackend, open: (memory: BackendMemory) => new EmulatorNvmm(memory, { hotRuns }) };
+  return guarded(new EmulatedRunner(hotRuns === 0 ? emulatedBackend : backend));
 }
 
 interface ChunkReport {

@@ -1,7 +1,7 @@
 import type { Instruction, Opcode } from '../instruction.ts';
-import { Field, Leave, Slot } from '../state.ts';
+import { Field, Leave, Record, Slot } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
-import { ModuleBuilder, type FunctionReference } from '../wasm/module.ts';
+import { ModuleBuilder, type FunctionBuilder, type FunctionReference } from '../wasm/module.ts';
 import { Emitter, type Callees } from './emitter.ts';
 import { formKey, formOf, type Form } from './form.ts';
 import { integerGroups } from './integer/index.ts';
@@ -24,8 +24,23 @@ export const FixedHandler = {
   JOIN_64: 6,
   /** Puts the record's immediate into Slot.TEMPORARY, for a displacement of 64 bits. */
   SET_TEMPORARY: 7,
-  COUNT: 8,
+  /** The first record of a block: counts its runs in the immediate, down to the call for a translation. */
+  COUNTING: 8,
+  COUNT: 9,
 } as const;
+
+/** A handler's slot with what its code is made of. */
+export interface Assigned {
+  slot: number;
+  form: Form;
+  meaning: Meaning;
+}
+
+/** A function of its own to be generated: the groups whose routines it may call, and its body. */
+export interface FunctionSource {
+  groups: readonly SemanticsGroup[];
+  build(f: FunctionBuilder, callees: Callees): void;
+}
 
 interface Meaning {
   semantics: Semantics;
@@ -65,7 +80,9 @@ export class Handlers {
   private readonly slots = new Map<Opcode, Map<number, number>>();
   private readonly endings = new Set<number>();
   private next: number = FixedHandler.COUNT;
-  private waiting: { slot: number; form: Form; meaning: Meaning }[] = [];
+  private waiting: Assigned[] = [];
+  private readonly assigned = new Map<number, Assigned>();
+  private readonly free: number[] = [];
   private readonly groups: readonly SemanticsGroup[];
   /** Modules compiled so far. */
   modules = 0;
@@ -129,12 +146,19 @@ export class Handlers {
       [FixedHandler.JOIN_32, 32, (c) => c.jumpRelative(0)],
       [FixedHandler.JOIN_64, 64, (c) => c.jumpRelative(0)],
       [FixedHandler.SET_TEMPORARY, 64, setTemporary],
+      [FixedHandler.COUNTING, 64, countRun],
     ];
     const module = new ModuleBuilder(this.pages);
     const references = importServices(module);
     for (const [slot, codeSize, body] of bodies) {
       const f = module.function(HANDLER);
-      body(new Emitter(f, joinForm(codeSize), lookup(references)));
+      const form = joinForm(codeSize);
+      body(new Emitter(f, form, lookup(references)));
+      this.fixedMeanings.set(slot, {
+        slot,
+        form,
+        meaning: { semantics: body, ending: true, group: integerGroups[0] },
+      });
       f.unreachable();
       module.element(slot, f);
     }
@@ -166,11 +190,61 @@ export class Handlers {
     const found = this.meanings.get(form.mnemonic);
     if (!found && !system) return FixedHandler.UNDEFINED;
     const meaning = system ? { semantics: system, ending: true, group: integerGroups[0] } : found!;
+    const slot = this.nextSlot();
+    if (meaning.ending) this.endings.add(slot);
+    const assigned = { slot, form, meaning };
+    this.assigned.set(slot, assigned);
+    this.waiting.push(assigned);
+    return slot;
+  }
+
+  /** What a slot's code means; undefined for handlers that are no instruction's. */
+  meaningOf(slot: number): Assigned | undefined {
+    return this.assigned.get(slot) ?? this.fixedMeanings.get(slot);
+  }
+  private readonly fixedMeanings = new Map<number, Assigned>();
+
+  isCounting(slot: number): boolean {
+    return slot === FixedHandler.COUNTING;
+  }
+
+  /** Generates functions with the signature of handlers, in one module; their slots. */
+  compileFunctions(sources: readonly FunctionSource[]): number[] {
+    const module = new ModuleBuilder(this.pages);
+    const references = importServices(module);
+    for (const group of new Set(sources.flatMap(({ groups }) => groups)))
+      this.importLibrary(module, references, group);
+    const slots = sources.map(({ build }) => {
+      const f = module.function(HANDLER);
+      build(f, lookup(references));
+      const slot = this.free.pop() ?? this.nextSlot();
+      module.element(slot, f);
+      return slot;
+    });
+    this.instantiate(module);
+    return slots;
+  }
+
+  /** Gives a slot back: the function is collected when nothing runs it any more. */
+  release(slot: number): void {
+    this.table.set(slot, null);
+    this.free.push(slot);
+  }
+
+  private nextSlot(): number {
     const slot = this.next++;
     if (slot >= this.table.length) this.table.grow(this.table.length);
-    if (meaning.ending) this.endings.add(slot);
-    this.waiting.push({ slot, form, meaning });
     return slot;
+  }
+
+  private importLibrary(
+    module: ModuleBuilder,
+    references: Map<string, FunctionReference>,
+    group: SemanticsGroup,
+  ): void {
+    for (const name of this.libraryOf.get(group)!) {
+      references.set(name, module.import(name, group.library![name].signature));
+    }
   }
 
   /** Whether a block ends with this handler. */
@@ -186,10 +260,7 @@ export class Handlers {
     const module = new ModuleBuilder(this.pages);
     const references = importServices(module);
     for (const group of new Set(batch.map(({ meaning }) => meaning.group))) {
-      for (const name of this.libraryOf.get(group)!) {
-        const { signature } = group.library![name];
-        references.set(name, module.import(name, signature));
-      }
+      this.importLibrary(module, references, group);
     }
     for (const { slot, form, meaning } of batch) {
       const f = module.function(HANDLER);
@@ -201,6 +272,18 @@ export class Handlers {
     }
     this.instantiate(module);
   }
+}
+
+const RUNS = Record.IMMEDIATE;
+
+function countRun(c: Emitter): void {
+  const left = c.f.let(i32.sub(i32.load(c.d, RUNS), 1));
+  c.f.store32(c.d, left, RUNS);
+  c.f.if(i32.eqz(left), () => {
+    c.setField32(Field.CURRENT, c.d);
+    c.f.return(i32.const(Leave.HOT));
+  });
+  c.next();
 }
 
 function setTemporary(c: Emitter): void {

@@ -53,8 +53,37 @@ export class FunctionBuilder {
   }
 
   local<T extends Type>(type: T): Local<T> {
+    const free = this.freeLocals.get(type)?.pop();
+    if (free !== undefined) {
+      this.taken.push({ type, index: free });
+      return new Local(type, free);
+    }
     this.locals.push(type);
-    return new Local(type, this.parameterCount + this.locals.length - 1);
+    const index = this.parameterCount + this.locals.length - 1;
+    this.taken.push({ type, index });
+    return new Local(type, index);
+  }
+
+  /** Local variables that may be given out again, by type. */
+  private readonly freeLocals = new Map<Type, number[]>();
+  private taken: { type: Type; index: number }[] = [];
+
+  /** The local variables so far stay what they are. */
+  keepLocals(): void {
+    this.taken = [];
+  }
+
+  /**
+   * Lets the local variables made since the last call be used for others: their values are not needed any more.
+   * V8's first compiler clears every local variable at each call, so few are better.
+   */
+  recycleLocals(): void {
+    for (const { type, index } of this.taken) {
+      const list = this.freeLocals.get(type);
+      if (list) list.push(index);
+      else this.freeLocals.set(type, [index]);
+    }
+    this.taken = [];
   }
 
   /** Computes a value now and names it. Locals and constants are returned as they are when `always` is false. */

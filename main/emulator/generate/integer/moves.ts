@@ -96,22 +96,11 @@ function pushOperand(c: Emitter): void {
   const { kind } = c.form.operands[0];
   const size = c.form.operandSize;
   if (kind === OperandKind.SEG) {
-    pushSelector(c, selectorOf(c, 0));
+    // Zero-extended, as processors of our vendor do; Intel's write 16 bits only (SDM vol. 2, PUSH).
+    c.push(size, selectorOf(c, 0));
     return;
   }
   c.push(size, kind === OperandKind.IMM ? c.immediate(size) : c.read(0));
-}
-
-/** A selector pushed with a 32-bit operand size writes 16 bits only, as current processors do (SDM vol. 2, PUSH). */
-function pushSelector(c: Emitter, selector: I64): void {
-  const size = c.form.operandSize;
-  if (size !== 32) {
-    c.push(size, selector);
-    return;
-  }
-  const top = c.f.let(i64.and(i64.sub(c.stackPointer(), 4), c.form.stackSize === 16 ? 0xffff : 0xffffffff));
-  c.store(top, 16, selector, 2);
-  c.setStackPointer(top);
 }
 
 function popOperand(c: Emitter): void {
