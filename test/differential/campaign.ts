@@ -68,7 +68,10 @@ async function makeOther(): Promise<CaseRunner> {
   // --hot N: blocks are translated after N runs (1: all of them, at once).
   const { EmulatorNvmm } = await import('../../main/emulator/driver.ts');
   const hotRuns = Number(options.hot);
-  const backend = { ...emulatedBackend, open: (memory: BackendMemory) => new EmulatorNvmm(memory, { hotRuns }) };
+  const backend = {
+    ...emulatedBackend,
+    open: (memory: BackendMemory) => new EmulatorNvmm(memory, { hotRuns }),
+  };
   return guarded(new EmulatedRunner(hotRuns === 0 ? emulatedBackend : backend));
 }
 

@@ -212,8 +212,9 @@ export class Handlers {
   compileFunctions(sources: readonly FunctionSource[]): number[] {
     const module = new ModuleBuilder(this.pages);
     const references = importServices(module);
-    for (const group of new Set(sources.flatMap(({ groups }) => groups)))
+    for (const group of new Set(sources.flatMap(({ groups }) => groups))) {
       this.importLibrary(module, references, group);
+    }
     const slots = sources.map(({ build }) => {
       const f = module.function(HANDLER);
       build(f, lookup(references));
