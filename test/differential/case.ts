@@ -138,6 +138,11 @@ export class Result {
   get gsbase(): bigint {
     return this.view.getBigUint64(results.fsbase + 8, true);
   }
+  /** A line of the window at the end: what it was at the start when it didn't change. */
+  lineAt(offset: number, made: Case): Uint8Array {
+    const from = offset % PATTERN;
+    return this.lines.get(offset) ?? made.pattern.subarray(from, from + LINE);
+  }
   /** DS, ES, FS, GS as 0-3. */
   selector(index: number): number {
     return this.view.getUint16(results.fsbase + 16 + 2 * index, true);

@@ -1,4 +1,4 @@
-import { Fxsave, LINE, PATTERN } from './case.ts';
+import { Fxsave, LINE } from './case.ts';
 import type { Case, Result } from './case.ts';
 import { ignoredParts } from './tolerances.ts';
 
@@ -65,10 +65,8 @@ export function differences(made: Case, native: Result, other: Result, ignored =
   );
   compareFxsave(native, other, ignored, add);
   for (const offset of new Set([...native.lines.keys(), ...other.lines.keys()])) {
-    const from = offset % PATTERN;
-    const before = made.pattern.subarray(from, from + LINE);
-    const a = native.lines.get(offset) ?? before;
-    const b = other.lines.get(offset) ?? before;
+    const a = native.lineAt(offset, made);
+    const b = other.lineAt(offset, made);
     for (let i = 0; i < LINE; i += 8) {
       add(memoryPart(offset + i), number(a.subarray(i, i + 8)), number(b.subarray(i, i + 8)));
     }

@@ -130,6 +130,9 @@ class CaseMaker {
     const starts: number[] = [];
     const branches: { at: number; bytes: number; from: number }[] = [];
     let undefinedFlags = 0;
+    // Of all instructions together.
+    let flagsRead = 0;
+    let flagsUndefined = 0;
     let branchy = false;
     for (let i = 0; i < length; i++) {
       const start = this.size;
@@ -140,15 +143,21 @@ class CaseMaker {
       // A branch may pass over what defines a flag again.
       if (!branchy) undefinedFlags &= ~found.flagsWritten;
       undefinedFlags |= found.flagsUndefined;
+      flagsUndefined |= found.flagsUndefined;
+      flagsRead |= found.flagsRead;
       starts.push(start);
       if (template && template.branch > 0) {
         branches.push({ at: this.size - template.branch, bytes: template.branch, from: this.size });
       }
     }
-    // Branches go to the start of an instruction, rarely backwards, or to the end.
+    // Branches go to the start of an instruction or to the end; rarely backwards, unless flags that are undefined
+    // at the end of a round are looked at in the next.
     starts.push(this.size);
+    const anywhere = (flagsRead & flagsUndefined) === 0;
     for (const { at, bytes, from } of branches) {
-      const target = random.pick(random.once(40) ? starts : starts.filter((start) => start >= from));
+      const target = random.pick(
+        anywhere && random.once(40) ? starts : starts.filter((start) => start >= from),
+      );
       for (let i = 0; i < bytes; i++) this.code[at + i] = (target - from) >> (8 * i);
     }
     this.made.code = this.code.subarray(0, this.size);

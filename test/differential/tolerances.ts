@@ -103,11 +103,10 @@ function isMemoryFault(vector: number): boolean {
 }
 
 /** Names of the parts of memory in which the only difference is that a 32-bit word has some more bits set. */
-function linesThatDifferBy(bits: number, native: Result, other: Result): string[] {
+function linesThatDifferBy(bits: number, { made, native, other }: Context): string[] {
   const parts: string[] = [];
   for (const [offset, line] of native.lines) {
-    const theirs = other.lines.get(offset);
-    if (theirs === undefined) continue;
+    const theirs = other.lineAt(offset, made);
     for (let i = 0; i < LINE; i += 8) {
       const differing = [...line.subarray(i, i + 8)].map((byte, j) => byte ^ theirs[i + j]);
       const places = differing.flatMap((byte, j) => (byte === 0 ? [] : [j]));
@@ -120,11 +119,10 @@ function linesThatDifferBy(bits: number, native: Result, other: Result): string[
 }
 
 /** Names of the parts of memory that differ in two 16-bit words at most, which are zero in `other`. */
-function partsWithWordsZero(native: Result, other: Result): string[] {
+function partsWithWordsZero({ made, native, other }: Context): string[] {
   const parts: string[] = [];
   for (const [offset, line] of native.lines) {
-    const theirs = other.lines.get(offset);
-    if (theirs === undefined) continue;
+    const theirs = other.lineAt(offset, made);
     for (let i = 0; i < LINE; i += 8) {
       const places = [0, 1, 2, 3, 4, 5, 6, 7].filter((j) => line[i + j] !== theirs[i + j]);
       const zero = places.every((j) => theirs[i + j] === 0);
@@ -189,9 +187,9 @@ export const tolerances: readonly Tolerance[] = [
   {
     name: 'MXCSR_MASK',
     reason: "FXSAVE stores which bits of MXCSR exist, and bit 17 does on AMD's processors",
-    ignore: ({ native, other, instructions }) => {
-      if (!instructions.some((one) => one.mnemonic.startsWith('fxsave'))) return undefined;
-      return { parts: linesThatDifferBy(0x20000, native, other) };
+    ignore: (context) => {
+      if (!context.instructions.some((one) => one.mnemonic.startsWith('fxsave'))) return undefined;
+      return { parts: linesThatDifferBy(0x20000, context) };
     },
   },
   {
@@ -221,9 +219,10 @@ export const tolerances: readonly Tolerance[] = [
     name: 'x87 selectors',
     reason:
       'the selectors of the last x87 instruction are stored as zero: CPUID tells that FCS and FDS are deprecated',
-    ignore: ({ native, other, instructions }) => {
-      if (!instructions.some((one) => /^(fnstenv|fnsave|fxsave)$/.test(one.mnemonic))) return undefined;
-      return { parts: partsWithWordsZero(native, other) };
+    ignore: (context) => {
+      const stores = /^(fnstenv|fnsave|fxsave)$/;
+      if (!context.instructions.some((one) => stores.test(one.mnemonic))) return undefined;
+      return { parts: partsWithWordsZero(context) };
     },
   },
   {
