@@ -303,7 +303,9 @@ export class Emitter {
     const alignment = bytes === 10 ? 8 : bytes;
     if (alignment > 1 && (alignment & (alignment - 1)) === 0) {
       const low = i32.and(i32.wrap(linear), alignment - 1);
-      const canonical = i64.eq(i64.shr_s(i64.shl(linear, 16), 16), linear);
+      const isCanonical = (address: I64): I32 => i64.eq(i64.shr_s(i64.shl(address, 16), 16), address);
+      const last = f.let(i64.add(linear, bytes - 1));
+      const canonical = i32.and(isCanonical(linear), isCanonical(last));
       const misaligned = i32.and(i32.ne(i32.and(low, this.field32(Field.ALIGNMENT_MASK)), 0), canonical);
       f.if(misaligned, () => this.raise(i32.const(17), i32.const(0)));
     }

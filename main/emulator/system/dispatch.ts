@@ -31,6 +31,9 @@ import {
 type Helper = (p: Processor, record: number, argument: number) => number;
 
 const CONTINUE = 0;
+/** First address that is not canonical, and the least that a state image takes. */
+const CANONICAL_END = 2 ** 47;
+const LEGACY_BYTES = 512;
 
 /** Number of the register in a record's operand byte (a slot's offset) or the plain number. */
 const gprOf = (p: Processor, record: number, n: number): number =>
@@ -322,7 +325,10 @@ const image =
   (body: (p: Processor, linear: number, wide: boolean) => void): Helper =>
   (p, record, size) => {
     const stack = p.cpu.bytes[record + Record.SEGMENT] === SegmentIndex.SS;
-    body(p, p.linear.canonical(Field.HELPER_VALUE, stack ? Vector.SS : Vector.GP), size === 64);
+    const vector = stack ? Vector.SS : Vector.GP;
+    const linear = p.linear.canonical(Field.HELPER_VALUE, vector);
+    if (linear < CANONICAL_END && linear + LEGACY_BYTES > CANONICAL_END) throw new GuestFault(vector);
+    body(p, linear, size === 64);
     return CONTINUE;
   };
 
