@@ -109,7 +109,7 @@ async function one(index: number): Promise<void> {
 
 async function campaign(total: number): Promise<void> {
   const chunks = Math.ceil(total / CHUNK);
-  const what = JSON.stringify([options.seed, options.only, options.mnemonic, options.other]);
+  const what = JSON.stringify([options.seed, options.only, options.mnemonic, options.other, options.hot]);
   const file = join(cache, `campaign-${createHash('sha256').update(what).digest('hex').slice(0, 12)}.json`);
   const resumed = !options.fresh && existsSync(file);
   const done = new Set<number>(resumed ? (JSON.parse(readFileSync(file, 'utf8')) as number[]) : []);
