@@ -2,10 +2,11 @@
  * The long form of the differential test:
  *
  *   npm run campaign:differential -- 2000000 [--seed N] [--workers 2] [--only sse,x87] [--mnemonic REGEX]
- *                                            [--other emulated|handlers|native] [--case INDEX]
+ *                                            [--other emulated|handlers|native] [--hot RUNS] [--case INDEX]
  *
  * Cases run in chunks, by worker processes; which chunks are done is kept in .cache/differential, so that a
- * campaign with the same seed and filter goes on where it was interrupted. `--case` runs one case and prints it.
+ * campaign with the same seed and filter goes on where it was interrupted. `--case` runs one case and prints it;
+ * `--hot 1` has every block translated at once.
  */
 import { fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
