@@ -198,7 +198,8 @@ test('a machine whose process is killed has failed, says why, and starts again',
 test('a crash of one machine leaves the others alone', async ({ page }) => {
   const window = await new Window(page).open();
   await window.startCalculator('Sound');
-  await window.create('Flat binary', { Name: 'Broken', File: crashing() });
+  // In real mode KVM's emulator knows no limit of the IDT, so this guest would not crash there.
+  await window.create('Flat binary', { Name: 'Broken', File: crashing(), Backend: 'emulated' });
   await window.verb('Start').click();
   await window.isIn('Crashed');
   await expect(window.state).toContainText(/triple fault/i);

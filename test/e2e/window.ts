@@ -39,7 +39,9 @@ export class Window {
     const dialog = this.page.getByRole('dialog', { name: 'New virtual machine' });
     await dialog.getByRole('radio', { name: kind }).check();
     for (const [label, value] of Object.entries(fields)) {
-      await dialog.getByLabel(label, { exact: true }).fill(value);
+      const field = dialog.getByLabel(label, { exact: true });
+      if (label === 'Backend') await field.selectOption(value);
+      else await field.fill(value);
     }
     await dialog.getByRole('button', { name: 'Create' }).click();
     await expect(dialog).toBeHidden();
