@@ -79,6 +79,7 @@ export class EmulatorNvmm implements Nvmm {
         this.tables.clearMachine(machid);
         this.tables.set(machid, MachineWord.USED, 1);
         this.tables.set(machid, MachineWord.OWNER, this.owner);
+        this.tables.set(machid, MachineWord.OWNER_PID, processId());
         this.tables.set(machid, MachineWord.CREATED, Math.floor(Date.now() / 1000));
         this.created.add(machid);
         return { machid };
@@ -450,7 +451,13 @@ export class EmulatorNvmm implements Nvmm {
       const { start, end } = this.hvaAt(machid, i);
       ram += end - start;
     }
-    return { machid, vcpus, ram, pid: 0, time: this.tables.get(machid, MachineWord.CREATED) };
+    return {
+      machid,
+      vcpus,
+      ram,
+      pid: this.tables.get(machid, MachineWord.OWNER_PID),
+      time: this.tables.get(machid, MachineWord.CREATED),
+    };
   }
 
   /** Counters of all vCPUs of a machine, whatever thread they run on. */
@@ -474,6 +481,11 @@ export class EmulatorNvmm implements Nvmm {
     for (const emulated of this.vcpus.values()) emulated.destroy();
     this.vcpus.clear();
   }
+}
+
+/** The process id, where there are processes. */
+function processId(): number {
+  return (globalThis as { process?: { pid?: number } }).process?.pid ?? 0;
 }
 
 /** The guest-physical areas of a machine. */
