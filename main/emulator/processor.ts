@@ -526,6 +526,8 @@ export class Processor {
       case Leave.BUDGET:
         return true;
       case Leave.RETIRED:
+        // Stepping looks at this itself.
+        if (!this.stepping && this.debug.afterTransfer()) return this.trap(Vector.DB);
         if (this.exitAfter === Exit.NONE) return true;
         exit.reason = this.exitAfter;
         return false;

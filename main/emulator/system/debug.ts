@@ -1,3 +1,4 @@
+import { Eflags } from '../cpu.ts';
 import type { Processor } from '../processor.ts';
 import { Field, SegmentIndex } from '../state.ts';
 
@@ -23,6 +24,8 @@ export class Debug {
   hits = 0;
   /** The instruction (a software interrupt, a cleared TF) does not trap although TF was set before it. */
   suppressTrap = false;
+  /** The instruction (SYSCALL or SYSRET) traps when TF is set after it, not before it (SDM vol. 2, SYSRET). */
+  trapsByNewFlag = false;
   /** The instruction loaded RF itself. */
   keepsRf = false;
   private taskTrap = false;
@@ -94,12 +97,22 @@ export class Debug {
   afterStep(traced: boolean): boolean {
     const { cpu } = this.p;
     let dr6 = this.hits;
-    if (traced && !this.suppressTrap) dr6 |= DR6_BS;
+    const single = this.trapsByNewFlag ? (cpu.get(Field.EFLAGS) & Eflags.TF) !== 0 : traced;
+    this.trapsByNewFlag = false;
+    if (single && !this.suppressTrap) dr6 |= DR6_BS;
     if (this.taskTrap) dr6 |= DR6_BT;
     this.taskTrap = false;
     if (dr6 === 0) return false;
     cpu.set(DR6, cpu.get(DR6) | dr6);
     return true;
+  }
+
+  /** The same after an instruction that was not stepped: by TF that it loaded, or the T bit of the new task. */
+  afterTransfer(): boolean {
+    if (!this.trapsByNewFlag && !this.taskTrap) return false;
+    this.hits = 0;
+    this.suppressTrap = false;
+    return this.afterStep(false);
   }
 
   onTask(trap: boolean): void {

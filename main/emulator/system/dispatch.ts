@@ -442,10 +442,13 @@ const TABLE: Record<HelperName, Helper> = {
     interruptReturn(p, size);
   }),
   syscall: transfer((p) => {
-    p.debug.suppressTrap = true;
     syscall(p);
+    p.debug.trapsByNewFlag = true;
   }),
-  sysret: transfer((p, size) => sysret(p, size)),
+  sysret: transfer((p, size) => {
+    sysret(p, size);
+    p.debug.trapsByNewFlag = true;
+  }),
   sysenter: transfer((p) => sysenter(p)),
   sysexit: transfer((p, size) => sysexit(p, size)),
   enter,
