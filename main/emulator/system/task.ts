@@ -93,12 +93,12 @@ export function switchTask(p: Processor, selector: number, how: TaskSwitch, from
   const step = layout.STEP;
   const read = (offset: number): number => linear.read(base + offset, step);
   const segments = layout === TSS32 ? SAVED_SEGMENTS32 : SAVED_SEGMENTS16;
+  const cr3 = layout === TSS32 && cpu.get(Field.CR0) & Cr0.PG ? read(layout.CR3) : undefined;
   const newEip = read(layout.EIP);
   let newFlags = read(layout.EFLAGS);
   const registers = Array.from({ length: 8 }, (_, i) => read(layout.EAX + step * i));
   const selectors = segments.map((_, i) => linear.read(base + layout.ES + step * i, 2));
   const ldt = linear.read(base + layout.LDT, 2);
-  const cr3 = layout === TSS32 && cpu.get(Field.CR0) & Cr0.PG ? read(layout.CR3) : undefined;
   const trap = layout === TSS32 ? linear.read(base + layout.TRAP, 2) & 1 : 0;
 
   const oldSelector = cpu.selector(SegmentIndex.TR);

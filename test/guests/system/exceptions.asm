@@ -373,11 +373,6 @@ CASE "sse under TS"
         mov cr0, eax
         addps xmm0, xmm1
         END
-CASE "mmx under EM"
-        mov eax, 0x15
-        mov cr0, eax
-        paddb mm0, mm1
-        END
 CASE "mmx under TS"
         mov eax, 0x19
         mov cr0, eax

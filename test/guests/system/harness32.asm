@@ -579,9 +579,9 @@ real_event:
         movzx eax, word [real_ss]
         shl eax, 4
         add ebp, eax
-        HEX [ebp + 4], 4
         HEX [ebp + 2], 4
-        HEX [ebp + 6], 4
+        HEX [ebp], 4
+        HEX [ebp + 4], 4
         HEX [real_ss], 4
         HEX [real_esp], 8
         HEX [real_ds], 4

@@ -128,7 +128,7 @@ case_ %+ case_number:
 %endmacro
 %macro MSR 3
         mov ecx, %1
-        mov eax, (%2) & 0xffffffff
+        mov eax, %2
         mov edx, %3
         wrmsr
 %endmacro
@@ -466,8 +466,6 @@ common_event:
         lea rax, [rbp + 96]
         HEX rax, 8
         SAY " seg"
-        mov eax, ss
-        HEX rax, 4
         mov eax, ds
         HEX rax, 4
         mov eax, es

@@ -4,13 +4,16 @@ CASE "nothing happens"
         END
 CASE "ud2"
         ud2
+        END
 CASE "divide"
         xor ecx, ecx
         div rcx
+        END
 CASE "divide: quotient too large"
         mov ecx, 1
         mov edx, 1
         div rcx
+        END
 CASE "int3 and int1"
         FOLLOW
         int3
@@ -20,6 +23,7 @@ CASE "the stack is aligned for an interrupt"
         mov rsp, STACK0 - 5
         mov rax, rsp
         int 0x31
+        END
 CASE "undefined in 64-bit mode"
         RECOVER .n1
         db 0x06                         ; push es
@@ -80,13 +84,11 @@ CASE "cmpxchg and shifts by zero write 32-bit registers"
         cmpxchg ecx, edx
         mov rbx, -1
         shl ebx, 0
-        mov rsi, -1
-        xor eax, eax
-        bsf esi, eax
         END
 CASE "non-canonical read: #GP"
         mov rax, 0x800000000000
         mov rbx, [rax]
+        END
 CASE "non-canonical through rsp: #SS"
         mov rax, rsp
         mov rsp, 0x800000000000
@@ -95,35 +97,45 @@ CASE "non-canonical through rsp: #SS"
 CASE "non-canonical through rbp: #SS"
         mov rbp, 0x800000000000
         mov rbx, [rbp + 8]
+        END
 CASE "non-canonical through r13 is #SS? no: #SS needs rbp or rsp"
         mov r13, 0x800000000000
         mov rbx, [r13]
+        END
 CASE "non-canonical through rbp with an override"
         mov rbp, 0x800000000000
         mov rbx, [fs:rbp + 8]
+        END
 CASE "non-canonical: straddles the hole"
         mov rax, 0x7ffffffffffc
         mov rbx, [rax]
+        END
 CASE "non-canonical push"
         mov rsp, 0x800000000004
-        mov dword [idt + 16 * 12 + 4], 0x8e01
+        mov byte [idt + 16 * 12 + 4], 1
         push rax
+        END
 CASE "non-canonical call target"
         mov rax, 0x800000000000
         call rax
+        END
 CASE "non-canonical jump target"
         mov rax, 0x800000000000
         jmp rax
+        END
 CASE "non-canonical return"
         mov rax, 0x800000000000
         push rax
         ret
+        END
 CASE "non-canonical iret"
         mov rax, 0x800000000000
         IRET_TO CODE0, STACK0, rax
+        END
 CASE "non-canonical iret to ring 3"
         mov rax, 0x800000000000
         IRET_TO CODE3, STACK3, rax
+        END
 CASE "non-canonical movs: source and target"
         mov rsi, 0x800000000000
         mov edi, FREE
@@ -133,6 +145,7 @@ CASE "non-canonical movs: source and target"
         mov rdi, 0x800000000000
         mov ecx, 3
         rep movsb
+        END
 CASE "lea computes non-canonical addresses"
         mov rax, 0x7fffffffffff
         lea rbx, [rax + 1]
@@ -153,6 +166,7 @@ CASE "a moffs of 64 bits"
         END
 CASE "rip-relative store with an immediate"
         mov dword [rel $ + 0x1234567], 5
+        END
 CASE "rip-relative, in place"
         lea rax, [rel .here]
         mov rbx, [rel .here]
@@ -200,6 +214,7 @@ CASE "cmpxchg16b"
         END
 CASE "cmpxchg16b: alignment"
         cmpxchg16b [FREE + 8]
+        END
 CASE "hlt, cli, ports at ring 3"
         RING3
         RECOVER .n1
@@ -218,6 +233,7 @@ CASE "interrupt through an IST"
         SETGATE 0x31, CODE0, .handler, 0x8e, 2
         int 0x31
 .handler: mov rax, rsp
+        mov ecx, ss
         END
 CASE "interrupt from ring 3 through an IST"
         SETGATE 0x31, CODE0, .handler, 0xee, 2
@@ -244,6 +260,7 @@ CASE "interrupt gate: a non-canonical IST"
 CASE "interrupt gate: a non-canonical target"
         SETGATE 0x31, CODE0, 0x800000000000, 0x8e
         int 0x31
+        END
 CASE "interrupt gate: compatibility code"
         SETGATE 0x31, CODE32K, .handler, 0x8e
         int 0x31
@@ -268,18 +285,22 @@ CASE "double fault through its IST"
         mov dword [idt + 16 * 13 + 4], 0
         mov rax, 0x800000000000
         mov rbx, [rax]
+        END
 CASE "double fault: #PF while #PF is delivered"
-        mov dword [idt + 16 * 14 + 4], 0x8e02
+        mov byte [idt + 16 * 14 + 4], 2
         PTE STACK_IST - 0x1000, 0
         mov rax, cr3
         mov cr3, rax
         mov rax, [0x2000000]
+        END
 CASE "triple fault"
         lidt [FREE]
         ud2
+        END
 CASE "bad stack: the second fault"
         mov rsp, 0x2000000
         ud2
+        END
 CASE "int to conforming code"
         SETDESC SPARE, 0xffff, 0x00af9e00
         SETGATE 0x31, SPARE, .handler, 0xee
@@ -494,6 +515,7 @@ CASE "fs base: 64 bits, and wrapped"
         mov rbx, -0x10
         mov ecx, [fs:rbx + 0x20]
         MSR 0xc0000100, 0x1234, 0x8000
+        END
 CASE "swapgs"
         MSR 0xc0000101, 0x11111111, 0x11
         MSR 0xc0000102, 0x22222222, 0x22
@@ -506,8 +528,10 @@ CASE "swapgs"
         rdmsr
         RING3
         swapgs
+        END
 CASE "rdfsbase and the like: CR4"
         rdfsbase rax
+        END
 CASE "rdfsbase, wrgsbase"
         CR4_SET 0x10000
         mov rax, 0x123456789abc
@@ -525,6 +549,7 @@ CASE "rdfsbase, wrgsbase"
         rdfsbase rdi
         mov rax, 0x800000000000
         wrfsbase rax
+        END
 CASE "cr8"
         mov eax, 5
         mov cr8, rax
@@ -534,6 +559,7 @@ CASE "cr8"
         mov cr8, rax
 .n1:    RING3
         mov rax, cr8
+        END
 CASE "control registers: upper halves"
         mov rax, 0x1_00000000
         mov rcx, cr0
@@ -570,6 +596,7 @@ CASE "debug registers: upper halves"
         mov rsi, dr4
         CR4_SET 8
         mov rdi, dr4
+        END
 CASE "EFER: LME cannot change while paging"
         MSR 0xc0000080, 0x801, 0
         END
@@ -602,16 +629,20 @@ CASE "syscall and sysret"
         o64 sysret
 CASE "syscall at ring 0"
         syscall
+        END
 CASE "syscall: SCE is off"
         MSR 0xc0000080, 0x900, 0
         RING3
         syscall
+        END
 CASE "sysret: SCE is off"
         MSR 0xc0000080, 0x900, 0
         o64 sysret
+        END
 CASE "sysret at ring 3"
         RING3
         o64 sysret
+        END
 CASE "sysret: flags"
         mov ecx, .target
         mov r11, 0x3f7fd7 & ~0x100
@@ -635,6 +666,7 @@ CASE "sysret: non-canonical"
         mov rcx, 0x800000000000
         mov r11, 2
         o64 sysret
+        END
 CASE "syscall from compatibility mode"
         MSR 0xc0000083, .target, 0
         COMPAT
@@ -697,7 +729,7 @@ CASE "compatibility mode: iretd within"
 .next:  mov eax, cs
         int 0x30
 CASE "compatibility mode: 16-bit code"
-        SETDESC CODE16, 0x0000ffff, 0x0010fa00
+        SETDESC CODE16, 0x0000ffff, 0x0000fa10
         IRET_TO CODE16, STACK3, .next - BASE
         bits 16
 .next:  mov ax, 0x1234
@@ -707,6 +739,7 @@ CASE "compatibility mode: 16-bit code"
 CASE "compatibility mode: an exception's frame"
         COMPAT
         ud2
+        END
 CASE "compatibility mode: segment base"
         SETDESC SPARE, 0x0000ffff, 0x00cff230
         mov dword [FREE + 4], 0x31
@@ -769,6 +802,30 @@ CASE "single step: syscall"
         END
 .target: mov eax, 1
         btr r11, 8
+        o64 sysret
+CASE "single step: sysret that sets TF"
+        FOLLOW
+        mov ecx, .target
+        mov r11, 0x102
+        o64 sysret
+.target: nop
+        push 2
+        popfq
+        nop
+        END
+CASE "single step: syscall whose mask clears TF"
+        FOLLOW
+        MSR 0xc0000082, .target, 0
+        MSR 0xc0000084, 0x100, 0
+        RING3
+        push 0x102
+        popfq
+        syscall
+        nop
+        push 2
+        popfq
+        END
+.target: mov eax, 1
         o64 sysret
 CASE "single step: into iretq"
         FOLLOW
@@ -837,6 +894,7 @@ CASE "general detect"
 CASE "RF in the image of a fault"
         mov dword [show_rf], 0
         ud2
+        END
 CASE "RF in the image of int3 and of a single step"
         FOLLOW
         mov dword [show_rf], 0
@@ -892,6 +950,7 @@ CASE "fxrstor: mxcsr"
         o64 fxsave [FREE]
         mov dword [FREE + 24], 0x10000
         o64 fxrstor [FREE]
+        END
 CASE "xsave and xrstor"
         CR4_SET 0x40600
         xor ecx, ecx
@@ -915,12 +974,14 @@ CASE "xsave and xrstor"
         movd edi, xmm3
         mov qword [FREE + 512], 4
         xrstor [FREE]
+        END
 CASE "ts: fxsave"
         CR4_SET 0x600
         mov rax, cr0
         or eax, 8
         mov cr0, rax
         o64 fxsave [FREE]
+        END
 CASE "simd exception"
         CR4_SET 0x600
         mov dword [FREE], 0x1f80 & ~0x80

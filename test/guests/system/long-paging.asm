@@ -14,14 +14,18 @@ PAGE2   equ FREE + 0x2000
 
 CASE "page fault: read, not present"
         mov rax, [0x2000000]
+        END
 CASE "page fault: write, not present"
         mov [0x2000000], rax
+        END
 CASE "page fault: fetch, not present"
         mov eax, 0x2000000
         jmp rax
+        END
 CASE "page fault: user read, not present"
         RING3
         mov rax, [0x2000000]
+        END
 CASE "page fault: at each level"
         mov rbx, 0x8000000000
         RECOVER .n1
@@ -31,27 +35,32 @@ CASE "page fault: at each level"
         mov al, [rbx]
 .n2:    mov rbx, -8
         mov rax, [rbx]
+        END
 CASE "page fault: user access of a supervisor page"
         PTE PAGE1, PAGE1 + 3
         FLUSH
         RING3
         mov al, [PAGE1]
+        END
 CASE "page fault: user write of a supervisor page"
         PTE PAGE1, PAGE1 + 3
         FLUSH
         RING3
         mov [PAGE1 + 5], al
+        END
 CASE "page fault: user fetch of a supervisor page"
         PTE PAGE1, PAGE1 + 3
         FLUSH
         RING3
         mov eax, PAGE1
         jmp rax
+        END
 CASE "page fault: write of a read-only page"
         PTE PAGE1, PAGE1 + 5
         FLUSH
         RING3
         mov [PAGE1 + 5], al
+        END
 CASE "page fault: supervisor write of a read-only page, WP 0 and 1"
         PTE PAGE1, PAGE1 + 5
         FLUSH
@@ -59,17 +68,20 @@ CASE "page fault: supervisor write of a read-only page, WP 0 and 1"
         mov bl, [PAGE1 + 5]
         WP
         mov [PAGE1 + 5], al
+        END
 CASE "page fault: rights of upper levels count"
         and dword [DIRECTORY + 8], ~2
         FLUSH
         WP
         mov [FREE], al
+        END
 CASE "page fault: no-execute"
         mov byte [PAGE1], 0xc3
         PTE_HIGH PAGE1, 0x80000000
         FLUSH
         mov eax, PAGE1
         call rax
+        END
 CASE "page fault: no-execute in an upper level, ring 3"
         mov byte [FREE], 0xc3
         mov dword [DIRECTORY + 8 + 4], 0x80000000
@@ -80,19 +92,23 @@ CASE "page fault: no-execute in an upper level, ring 3"
         RING3
         mov eax, FREE
         call rax
+        END
 CASE "page fault: NX is reserved without NXE"
         MSR 0xc0000080, 0x501, 0
         PTE_HIGH PAGE1, 0x80000000
         FLUSH
         mov al, [PAGE1]
+        END
 CASE "page fault: reserved address bits"
         PTE_HIGH PAGE1, 0x000f0000
         FLUSH
         mov al, [PAGE1]
+        END
 CASE "page fault: reserved bit of a pointer table"
         mov dword [PML4 + 8], POINTERS + 7 + 0x80
         mov rbx, 0x8000000000
         mov al, [rbx]
+        END
 CASE "accessed and dirty bits"
         mov al, [PAGE1]
         mov ebx, [TABLES + (PAGE1 >> 12) * 8]
@@ -124,6 +140,7 @@ CASE "2-MiB page"
 CASE "2-MiB page: reserved bits"
         mov dword [DIRECTORY + 8 * 16], 0x200000 + 0x87 + 0x2000
         mov ebx, [0x2000000]
+        END
 CASE "1-GiB page"
         mov dword [POINTERS + 8], 0x87
         mov dword [FREE + 8], 0x778899
@@ -133,6 +150,7 @@ CASE "1-GiB page"
 CASE "1-GiB page: reserved bits"
         mov dword [POINTERS + 8], 0x87 + 0x2000
         mov ebx, [0x40000000]
+        END
 CASE "aliases: a write is seen at the other address"
         PTE PAGE2, PAGE1 + 7
         FLUSH
@@ -221,6 +239,7 @@ CASE "straddling: an instruction"
         mov dword [PAGE2 - 4], 0xb8909090       ; mov eax, imm32
         mov eax, PAGE2 - 4
         jmp rax
+        END
 CASE "straddling: an instruction that runs"
         mov dword [PAGE2 - 4], 0xb8909090
         mov dword [PAGE2], 0x12345678
@@ -233,6 +252,7 @@ CASE "straddling: running into a page that is not there"
         mov dword [PAGE2 - 4], 0x90909090
         mov eax, PAGE2 - 4
         jmp rax
+        END
 CASE "straddling: the instruction changes its second half's page"
         mov dword [PAGE2 - 4], 0xb8909090
         mov dword [PAGE2], 0x12345678
@@ -253,6 +273,7 @@ CASE "fault in the middle of rep movsb"
         mov edi, PAGE2 - 5
         mov ecx, 0x20
         rep movsb
+        END
 CASE "fault in the middle of rep movsq: source"
         PTE PAGE2, 0
         FLUSH
@@ -260,6 +281,7 @@ CASE "fault in the middle of rep movsq: source"
         mov edi, FREE
         mov ecx, 0x20
         rep movsq
+        END
 CASE "fault in the middle of rep stosd, backwards"
         PTE PAGE1, 0
         FLUSH
@@ -267,6 +289,7 @@ CASE "fault in the middle of rep stosd, backwards"
         mov ecx, 0x20
         std
         rep stosd
+        END
 CASE "fault in the middle of repe cmpsb"
         PTE PAGE2, 0
         FLUSH
@@ -274,10 +297,11 @@ CASE "fault in the middle of repe cmpsb"
         mov esi, FREE
         mov ecx, 0x20
         repe cmpsb
+        END
 CASE "fault of push, pop, call, ret: rsp stays"
         PTE PAGE1, 0
         FLUSH
-        mov dword [idt + 16 * 14 + 4], 0x8e02
+        mov byte [idt + 16 * 14 + 4], 2
         mov rsp, PAGE2
         RECOVER .n1
         push rax
@@ -305,18 +329,20 @@ CASE "fault of push, pop, call, ret: rsp stays"
 CASE "fault in iretq: nothing changed"
         PTE PAGE2, 0
         FLUSH
-        mov dword [idt + 16 * 14 + 4], 0x8e02
+        mov byte [idt + 16 * 14 + 4], 2
         mov rsp, PAGE2 - 16
         iretq
+        END
 CASE "fault in an interrupt's stack: ring 3 stays"
         PTE STACK_INNER - 0x1000, 0
         FLUSH
-        mov dword [idt + 16 * 14 + 4], 0x8e02
+        mov byte [idt + 16 * 14 + 4], 2
         mov byte [idt + 16 * 0x31 + 5], 0xee
         RING3
         int 0x31
+        END
 CASE "fault of the tss, the gdt, the idt"
-        mov dword [idt + 16 * 14 + 4], 0x8e02
+        mov byte [idt + 16 * 14 + 4], 2
         PTE PAGE1, 0
         FLUSH
         mov dword [FREE], 0xffff
@@ -333,6 +359,7 @@ CASE "cmpxchg writes what it read: a read-only page faults"
         xor eax, eax
         mov ecx, 1
         cmpxchg [PAGE1 + 8], ecx
+        END
 CASE "page fault: ring 3, gdt in a supervisor page is readable"
         PTE gdt, gdt + 3
         FLUSH
@@ -359,6 +386,7 @@ CASE "smep"
         CR4_SET 0x100000
         mov eax, FREE
         call rax
+        END
 CASE "smap: read and write"
         SUPERVISOR_IMAGE
         CR4_SET 0x200000
@@ -371,6 +399,7 @@ CASE "smap: read and write"
         mov bl, [FREE]
         clac
         mov bl, [FREE]
+        END
 CASE "smap: popf sets AC too"
         SUPERVISOR_IMAGE
         CR4_SET 0x200000
@@ -380,6 +409,7 @@ CASE "smap: popf sets AC too"
         push 2
         popfq
         mov al, [FREE]
+        END
 CASE "smap: an interrupt clears nothing of AC"
         SUPERVISOR_IMAGE
         CR4_SET 0x200000
@@ -396,6 +426,7 @@ CASE "stac at ring 3, and without SMAP"
         clac
         RING3
         stac
+        END
 CASE "smap: ring 3 is not concerned"
         SUPERVISOR_IMAGE
         CR4_SET 0x200000
@@ -534,3 +565,4 @@ CASE "long mode: PG with LME needs PAE"
 .idt:   dw 0
         dd 0
         bits 64
+        END

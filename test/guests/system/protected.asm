@@ -4,4 +4,5 @@
 %include "segments.asm"
 %include "gates.asm"
 %include "tasks.asm"
+%include "modes.asm"
 %include "footer.asm"
