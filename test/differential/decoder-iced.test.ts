@@ -5,10 +5,9 @@ import { compareStrings } from './decoder-iced.ts';
 const STRINGS = 300_000;
 
 describe('the decoder and iced-x86', () => {
-  const seed = Date.now() % 1_000_000_000;
-  for (const each of [1, seed]) {
-    it(`agree over ${STRINGS} random strings, seed ${each}`, () => {
-      const tally = compareStrings(each, STRINGS);
+  for (const seed of [1, 2]) {
+    it(`agree over ${STRINGS} random strings, seed ${seed}`, () => {
+      const tally = compareStrings(seed, STRINGS);
       expect(tally.differences).toEqual([]);
       expect(tally.strings).toBe(STRINGS);
       // Not by refusing everything.

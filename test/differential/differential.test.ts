@@ -9,8 +9,9 @@ import type { Failure } from './run.ts';
 // The emulator against the real CPU: the short form of `npm run campaign:differential`.
 const reason = buildHarness();
 const title = reason === null ? 'emulator and CPU' : `emulator and CPU (${reason})`;
+// One seed here, so that a run that fails fails again; the campaign takes a new one each time.
 const seconds = Number(process.env.VITRINE_DIFF_SECONDS ?? 60);
-const seed = Number(process.env.VITRINE_DIFF_SEED ?? Date.now() % 2 ** 31);
+const seed = Number(process.env.VITRINE_DIFF_SEED ?? 1);
 const CHUNK = 250;
 
 describe.runIf(reason === null)(title, () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { storm } from './chipset-storm.ts';
 
-/** The short form of `npm run campaign:devices`. Another seed each day; a failure prints it. */
-const SEED = Math.floor(Date.now() / 86_400_000);
+/** The short form of `npm run campaign:devices`. The campaign takes other seeds. */
+const SEED = 1;
 
 describe(`random accesses to the chipset (seed ${SEED})`, () => {
   it('never throw, answer with values of their size, and leave memory bounded', () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { attack, KINDS, storm } from './virtio-chains.ts';
 
-/** The short form of `npm run campaign:virtio`. Another seed each day; a failure prints it. */
-const SEED = Math.floor(Date.now() / 86_400_000);
+/** The short form of `npm run campaign:virtio`. The campaign takes other seeds. */
+const SEED = 1;
 
 describe(`hostile virtio drivers (seed ${SEED})`, () => {
   it.each(KINDS)('%s survives random chains', (kind) => {

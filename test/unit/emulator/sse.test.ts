@@ -306,7 +306,7 @@ describe('semantics of SSE and MMX', () => {
 // ---- The processor --------------------------------------------------------------------------------------
 
 const reason = buildHarness();
-const seed = Number(process.env.VITRINE_DIFF_SEED ?? Date.now() % 2 ** 31);
+const seed = Number(process.env.VITRINE_DIFF_SEED ?? 1);
 /** Cases of each mnemonic, up to four instructions a case: some five seconds for all of them. */
 const CASES = Number(process.env.VITRINE_SSE_CASES ?? 100);
 

@@ -296,7 +296,7 @@ describe('images of the x87 in real mode', () => {
 // ---- The real processor ---------------------------------------------------------------------------------
 
 const reason = buildHarness();
-const seed = Number(process.env.VITRINE_DIFF_SEED ?? Date.now() % 2 ** 31);
+const seed = Number(process.env.VITRINE_DIFF_SEED ?? 1);
 /** Of each mnemonic; VITRINE_X87_CASES=10000 takes a minute. */
 const CASES = Number(process.env.VITRINE_X87_CASES ?? 1500);
 const SHOWN = 3;
