@@ -2,11 +2,14 @@ import { fork } from 'node:child_process';
 import { findProcess } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import type {
+  Answer,
   FromMachine,
   MachineConfig,
   MachineState,
   MachineStats,
   MachineStatus,
+  Question,
+  QuestionParams,
   Verb,
 } from './protocol.ts';
 import { SERIAL_PORTS } from './protocol.ts';
@@ -58,9 +61,15 @@ export const forkLauncher: Launcher = (entry, execArgv) => {
 };
 
 interface Call {
-  resolve(stats: MachineStats): void;
+  resolve(answer: Answer<Question> | undefined): void;
   reject(error: MachineError): void;
 }
+
+/** What the parent asks for by a call; its number is given when it is sent. */
+type Calling =
+  | { kind: Verb }
+  | { kind: 'start'; config: MachineConfig }
+  | { kind: 'ask'; question: Question; params: QuestionParams<Question> };
 
 /** The parent's side of one run: a child process and the calls that it still owes an answer. */
 interface Run {
@@ -144,9 +153,14 @@ export class MachineProcess {
   }
 
   /** Counters of the machine and its backend. */
-  async stats(): Promise<MachineStats> {
-    if (this.run === null) throw this.wrongState('stats');
-    return this.call({ kind: 'stats' });
+  stats(): Promise<MachineStats> {
+    return this.ask('stats', null);
+  }
+
+  /** Asks the machine's process, whatever state the machine is in: also one that crashed can be looked at. */
+  async ask<Q extends Question>(question: Q, params: QuestionParams<Q>): Promise<Answer<Q>> {
+    if (this.run === null) throw this.wrongState(question);
+    return (await this.call({ kind: 'ask', question, params })) as Answer<Q>;
   }
 
   /** Pulls the plug. Never rejects; afterwards the process is gone. */
@@ -210,7 +224,7 @@ export class MachineProcess {
     );
   }
 
-  private call(message: { kind: Verb } | { kind: 'start'; config: MachineConfig }): Promise<MachineStats> {
+  private call(message: Calling): Promise<Answer<Question> | undefined> {
     const { run } = this;
     if (run === null) return Promise.reject(this.wrongState(message.kind));
     const call = this.nextCall++;
@@ -226,7 +240,7 @@ export class MachineProcess {
         const call = run.calls.get(message.call);
         run.calls.delete(message.call);
         if ('error' in message) call?.reject(new MachineError(message.error.kind, message.error.message));
-        else call?.resolve(message.result ?? {});
+        else call?.resolve(message.answer);
         return;
       }
       case 'status':

@@ -13,15 +13,20 @@ import { namedCounters } from './exit-ring.ts';
 import { backendMemory, createMemory, GuestRam } from './memory.ts';
 import { Pc, sharePc, VIRTIO_CONSOLE } from './pc.ts';
 import type {
+  Answer,
   CrashReport,
   FromMachine,
   MachineConfig,
   MachineState,
   MachineStats,
   MachineStatus,
+  Question,
+  QuestionParams,
 } from './protocol.ts';
 import { SerialPump } from './serial-pump.ts';
 import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
+
+type Answers = { [Q in Question]: (params: QuestionParams<Q>) => Answer<Q> | Promise<Answer<Q>> };
 
 /** A vCPU as the I/O thread sees it. */
 interface VcpuThread {
@@ -56,6 +61,9 @@ export class Machine {
   /** Called at each message of a vCPU: whoever waits for one looks again. */
   private waiting: (() => void)[] = [];
   private failure: string | null = null;
+  private readonly answers: Answers = {
+    stats: () => this.stats(),
+  };
 
   /** Throws MachineError or BackendUnavailableError when the host can't give what the configuration asks for. */
   constructor(config: MachineConfig, send: (message: FromMachine) => void, ended: () => void) {
@@ -162,7 +170,15 @@ export class Machine {
     return this.verb(() => this.end({ state: 'off', message }));
   }
 
-  stats(): MachineStats {
+  /** Answers a question, in whatever state the machine is. */
+  async answer(question: Question, params: QuestionParams<Question>): Promise<Answer<Question>> {
+    const answer = this.answers[question] as (
+      params: unknown,
+    ) => Answer<Question> | Promise<Answer<Question>>;
+    return answer(params);
+  }
+
+  private stats(): MachineStats {
     const stats: MachineStats = { 'time.ns': this.clock.now() };
     for (const { mailbox } of this.vcpus) {
       for (const [name, count] of Object.entries(namedCounters(mailbox.counters))) {

@@ -1,3 +1,4 @@
+import { MachineError } from './errors.ts';
 import { asMachineError, Machine } from './machine.ts';
 import type { FromMachine, ToMachine } from './protocol.ts';
 
@@ -41,7 +42,10 @@ async function obey(message: Exclude<ToMachine, { kind: 'input' | 'ack' }>): Pro
     await machine.start();
     return { kind: 'reply', call };
   }
-  if (message.kind === 'stats') return { kind: 'reply', call, result: machine?.stats() ?? {} };
+  if (message.kind === 'ask') {
+    if (machine === null) throw new MachineError('wrong-state', 'The machine has not been started.');
+    return { kind: 'reply', call, answer: await machine.answer(message.question, message.params) };
+  }
   if (machine === null) {
     if (message.kind === 'powerOff') leave();
   } else {

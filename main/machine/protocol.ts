@@ -54,18 +54,27 @@ export interface MachineStatus {
 /** Counters by name. */
 export type MachineStats = Record<string, number>;
 
-export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff' | 'stats';
+export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff';
+
+/** What can be asked of a machine: parameters and answer of each, as values that structured clone takes. */
+export interface Questions {
+  stats: { params: null; answer: MachineStats };
+}
+export type Question = keyof Questions;
+export type QuestionParams<Q extends Question> = Questions[Q]['params'];
+export type Answer<Q extends Question> = Questions[Q]['answer'];
 
 export type ToMachine =
   | { kind: 'start'; call: number; config: MachineConfig }
   | { kind: Verb; call: number }
+  | { kind: 'ask'; call: number; question: Question; params: QuestionParams<Question> }
   /** Bytes typed into a serial port. The child counts what the guest took and says `took`. */
   | { kind: 'input'; port: number; data: Uint8Array }
   /** So many bytes of output were taken in since the start: the child may send OUTPUT_WINDOW beyond that. */
   | { kind: 'ack'; port: number; position: number };
 
 export type FromMachine =
-  | { kind: 'reply'; call: number; result?: MachineStats }
+  | { kind: 'reply'; call: number; answer?: Answer<Question> }
   | { kind: 'reply'; call: number; error: { kind: MachineErrorKind; message: string } }
   | { kind: 'status'; status: MachineStatus }
   /** The counters at the end of a run. */

@@ -1,4 +1,5 @@
 import type { MachineProcess } from '../machine/machine-process.ts';
+import type { Answer, Question, QuestionParams } from '../machine/protocol.ts';
 import type { VmConfig, VmInfo, VmState } from './contract.ts';
 import { ServiceError } from './errors.ts';
 import type { DamagedRecord, Library, VmRecord } from './library.ts';
@@ -15,6 +16,7 @@ export type Machine = Pick<
   | 'powerButton'
   | 'powerOff'
   | 'serial'
+  | 'ask'
   | 'dispose'
 >;
 
@@ -23,7 +25,7 @@ export type Listener = (event: 'vm.changed' | 'vm.removed', info: VmInfo) => voi
 type Verb = 'start' | 'pause' | 'resume' | 'reset' | 'powerOff' | 'powerButton';
 
 /** In which states a verb makes sense; the machine's process says no too, but only we know the VM's name. */
-const allowed: Record<Verb | 'delete' | 'edit', { states: VmState[]; way: string }> = {
+const allowed: Record<Verb | 'delete' | 'edit' | 'look', { states: VmState[]; way: string }> = {
   start: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
   pause: { states: ['running'], way: 'Only a running VM can be paused' },
   resume: { states: ['paused'], way: 'Only a paused VM can be resumed' },
@@ -34,6 +36,7 @@ const allowed: Record<Verb | 'delete' | 'edit', { states: VmState[]; way: string
   },
   powerButton: { states: ['running'], way: 'Nobody would see its power button' },
   delete: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
+  look: { states: ['running', 'paused', 'crashed'], way: 'Only a VM that is on can be looked into' },
   edit: { states: ['off', 'crashed', 'failed'], way: 'Power it off to change more than its name' },
 };
 
@@ -126,6 +129,13 @@ export class Vms {
     if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
     vm.startedAt = Date.now();
     return vm.machine.start(vm.record.config);
+  }
+
+  /** Asks a VM's process about what goes on in it. */
+  async ask<Q extends Question>(id: string, question: Q, params: QuestionParams<Q>): Promise<Answer<Q>> {
+    const vm = this.#get(id);
+    this.#check(vm, 'look');
+    return vm.machine.ask(question, params);
   }
 
   machine(id: string): Machine {

@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { MachineError } from '../../../main/machine/errors.ts';
-import type { MachineConfig, MachineStatus } from '../../../main/machine/protocol.ts';
+import type {
+  Answer,
+  MachineConfig,
+  MachineStatus,
+  Question,
+  QuestionParams,
+} from '../../../main/machine/protocol.ts';
 import { SerialLog } from '../../../main/machine/serial-log.ts';
 import type { Transport } from '../../../main/service/session.ts';
 import type { Machine } from '../../../main/service/vms.ts';
@@ -100,6 +106,15 @@ export class FakeMachine implements Machine {
     await Promise.resolve();
     for (const log of this.serial) log.close();
     this.become({ state: 'off' });
+  }
+
+  /** What it was asked, and what it answers. */
+  readonly asked: { question: Question; params: unknown }[] = [];
+  answers: Partial<Record<Question, unknown>> = {};
+
+  async ask<Q extends Question>(question: Q, params: QuestionParams<Q>): Promise<Answer<Q>> {
+    this.asked.push({ question, params });
+    return this.answers[question] as Answer<Q>;
   }
 
   dispose(): void {
