@@ -2,6 +2,8 @@ import { randomFillSync } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
 import type { Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
 import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
+import type { Answers, MachineAccess } from './answers.ts';
+import { lookingAnswers } from './answers.ts';
 import { backends } from './backends.ts';
 import { boot } from './boot/boot.ts';
 import { resetState } from './boot/cpu-state.ts';
@@ -24,9 +26,8 @@ import type {
   QuestionParams,
 } from './protocol.ts';
 import { SerialPump } from './serial-pump.ts';
+import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
-
-type Answers = { [Q in Question]: (params: QuestionParams<Q>) => Answer<Q> | Promise<Answer<Q>> };
 
 /** A vCPU as the I/O thread sees it. */
 interface VcpuThread {
@@ -38,7 +39,7 @@ interface VcpuThread {
 }
 
 /** The machine on its I/O thread: makes everything, runs the verbs one after the other, serves what blocks. */
-export class Machine {
+export class Machine implements MachineAccess {
   private readonly config: MachineConfig;
   private readonly send: (message: FromMachine) => void;
   /** The guest switched itself off, or nothing can go on: the process may end. */
@@ -46,7 +47,7 @@ export class Machine {
   private readonly nvmm: Nvmm;
   private readonly backendName: string;
   private readonly machine: NvmmMachine;
-  private readonly ram: GuestRam;
+  readonly ram: GuestRam;
   private readonly control: SharedArrayBuffer;
   private readonly lock: DeviceLock;
   private readonly clock: MachineClock;
@@ -61,9 +62,10 @@ export class Machine {
   /** Called at each message of a vCPU: whoever waits for one looks again. */
   private waiting: (() => void)[] = [];
   private failure: string | null = null;
-  private readonly answers: Answers = {
-    stats: () => this.stats(),
-  };
+  private nextRequest = 1;
+  /** What vCPUs have answered to requests, until it is taken. */
+  private readonly answered = new Map<number, Extract<FromVcpu, { kind: 'answer' | 'refusal' }>>();
+  private readonly answers: Answers;
 
   /** Throws MachineError or BackendUnavailableError when the host can't give what the configuration asks for. */
   constructor(config: MachineConfig, send: (message: FromMachine) => void, ended: () => void) {
@@ -111,6 +113,7 @@ export class Machine {
       (output, port) =>
         new SerialPump(port, output, this.pc.inputs[port], { send, poll: (at) => this.pollSerial(at) }),
     );
+    this.answers = { stats: () => this.stats(), ...lookingAnswers(this) };
     this.startVcpu = {
       backend: backend.name,
       memory,
@@ -127,7 +130,7 @@ export class Machine {
     for (let id = 0; id < this.config.vcpus; id++) this.vcpus.push(this.startThread(id));
     await this.until(() => this.vcpus.every(({ handle, paused }) => handle !== null && paused));
     const handles = this.vcpus.map(({ handle }) => handle!);
-    for (const { worker } of this.vcpus) worker.postMessage({ handles } satisfies ToVcpu);
+    for (const { worker } of this.vcpus) worker.postMessage({ kind: 'handles', handles } satisfies ToVcpu);
     for (const pump of this.pumps) pump.start();
     this.go();
   }
@@ -176,6 +179,26 @@ export class Machine {
       params: unknown,
     ) => Answer<Question> | Promise<Answer<Question>>;
     return answer(params);
+  }
+
+  async askVcpu<N extends VcpuRequestName>(
+    vcpu: number,
+    name: N,
+    params: VcpuRequests[N]['params'],
+  ): Promise<VcpuRequests[N]['result']> {
+    this.require('look into a vCPU', 'paused', 'crashed');
+    const thread = this.vcpus[vcpu];
+    if (thread === undefined) throw new MachineError('wrong-state', `There is no vCPU ${vcpu}.`);
+    const call = this.nextRequest++;
+    thread.worker.postMessage({ kind: 'request', call, name, params } satisfies ToVcpu);
+    thread.mailbox.wake();
+    await this.until(() => this.answered.has(call));
+    const answer = this.answered.get(call)!;
+    this.answered.delete(call);
+    if (answer.kind === 'refusal') {
+      throw new MachineError('internal', `vCPU ${vcpu}, ${name}: ${answer.message}`);
+    }
+    return answer.result as VcpuRequests[N]['result'];
   }
 
   private stats(): MachineStats {
@@ -286,6 +309,10 @@ export class Machine {
         break;
       case 'log':
         console.error(message.message);
+        break;
+      case 'answer':
+      case 'refusal':
+        this.answered.set(message.call, message);
         break;
     }
     for (const look of this.waiting.splice(0)) look();

@@ -163,6 +163,12 @@ export class GuestRam implements GuestMemory {
     return this.offset(gpa, length) >= 0;
   }
 
+  /** How many of `length` bytes from `gpa` on are RAM. */
+  extent(gpa: number, length: number): number {
+    const area = this.areas.find((one) => gpa >= one.gpa && gpa < one.gpa + one.size);
+    return area === undefined ? 0 : Math.min(length, area.gpa + area.size - gpa);
+  }
+
   read(gpa: number, into: Uint8Array): void {
     const at = this.checked(gpa, into.length);
     into.set(this.host.subarray(at, at + into.length));

@@ -59,7 +59,18 @@ export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff';
 /** What can be asked of a machine: parameters and answer of each, as values that structured clone takes. */
 export interface Questions {
   stats: { params: null; answer: MachineStats };
+  /** A vCPU's state: the bytes of a struct nvmm_x64_state. The machine must be paused or crashed. */
+  'vcpu.read': { params: { vcpu: number }; answer: Uint8Array };
+  /** Changes a vCPU's state: `flags` (State) says which areas of `state` count. The same condition. */
+  'vcpu.write': { params: { vcpu: number; flags: number; state: Uint8Array }; answer: null };
+  /** Guest-physical memory, as far as there is RAM: shorter than asked where it ends. At most MEMORY_PIECE bytes. */
+  'memory.read': { params: { gpa: number; length: number }; answer: Uint8Array };
+  'memory.write': { params: { gpa: number; bytes: Uint8Array }; answer: null };
 }
+
+/** Bytes of one memory.read or memory.write: enough for any view, and no long stop of the I/O thread. */
+export const MEMORY_PIECE = 2 ** 20;
+
 export type Question = keyof Questions;
 export type QuestionParams<Q extends Question> = Questions[Q]['params'];
 export type Answer<Q extends Question> = Questions[Q]['answer'];

@@ -2,7 +2,7 @@ import type { Clock } from '../devices/device.ts';
 import type { Lapic } from '../devices/lapic.ts';
 import { isApicMsr } from '../devices/lapic.ts';
 import { advance, writeRax } from '../nvmm/assist.ts';
-import { Cr, EventType, Exit, Gpr, Intr, State, VcpuConf } from '../nvmm/constants.ts';
+import { Cr, EventType, Exit, Gpr, Intr, Msr, State, VcpuConf } from '../nvmm/constants.ts';
 import { NvmmError } from '../nvmm/errors.ts';
 import type {
   AssistCallbacks,
@@ -40,8 +40,8 @@ export interface VcpuEnvironment {
   clock: Clock;
   mailbox: Mailbox;
   report(report: VcpuReport): void;
-  /** Runs whenever the vCPU is about to go on after a pause: takes messages that came meanwhile. */
-  resuming(): void;
+  /** Takes the messages that have come. While the vCPU is paused, and when it is about to go on. */
+  serve(): void;
 }
 
 const RFLAGS_IF = 1 << 9;
@@ -85,6 +85,8 @@ export class RunLoop {
   private eventQueued = false;
   private deadline = 0;
   private cr8 = 0;
+  /** Where the time stamp counter stood when the vCPU was paused: it goes on from there. */
+  private heldTsc: bigint | null = null;
 
   constructor(environment: VcpuEnvironment) {
     this.environment = environment;
@@ -144,31 +146,52 @@ export class RunLoop {
   }
 
   private pause(): void {
-    const counter = this.parked ? null : this.tsc.take();
+    this.heldTsc = this.parked ? null : this.tsc.take();
     let answered = -1;
     for (;;) {
       const { ticket, order } = this.mailbox;
       if (this.mailbox.wanted !== Command.PAUSE) break;
+      if (this.mailbox.takeReload()) this.reload();
       if (order !== answered) {
         answered = order;
         this.environment.report({ kind: 'paused', vcpu: this.id, order });
       }
+      this.environment.serve();
       this.mailbox.sleep(ticket, Infinity);
     }
     if (this.mailbox.wanted === Command.STOP) return;
-    this.environment.resuming();
+    this.environment.serve();
     if (this.mailbox.takeReload()) this.reload();
-    else if (counter !== null) this.tsc.put(counter);
+    if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
     this.look();
   }
 
-  /** Takes the state that the I/O thread has put into the mailbox: power-on and reset. */
+  /** The vCPU's whole state. Only while it is paused; its time stamp counter is the one it was paused at. */
+  readState(): Uint8Array {
+    const { state } = this.vcpu;
+    this.nvmm.getState(this.machine, this.vcpu, State.ALL);
+    if (this.heldTsc !== null) state.setMsr(Msr.TSC, this.heldTsc);
+    return state.bytes.slice();
+  }
+
+  /** Changes the areas of the state that `flags` names. Only while it is paused. */
+  writeState(flags: number, bytes: Uint8Array): void {
+    const { state } = this.vcpu;
+    state.bytes.set(bytes);
+    this.nvmm.setState(this.machine, this.vcpu, flags);
+    if ((flags & State.MSRS) !== 0) this.heldTsc = state.msr(Msr.TSC);
+    this.nvmm.getState(this.machine, this.vcpu, State.ALL);
+    this.vcpu.exit.reflect(state);
+  }
+
+  /** Takes the state that the I/O thread has put into the mailbox: power-on and reset. While paused. */
   private reload(): void {
     this.vcpu.state.bytes.set(this.mailbox.state.bytes);
     this.nvmm.setState(this.machine, this.vcpu, State.ALL);
+    this.vcpu.exit.reflect(this.vcpu.state);
     this.parked = this.halted = false;
     this.cr8 = 0;
-    this.tsc.restart();
+    this.heldTsc = this.vcpu.state.msr(Msr.TSC);
   }
 
   private look(): void {

@@ -12,6 +12,8 @@ import type { PcShared } from './pc.ts';
 import { Pc } from './pc.ts';
 import type { VcpuReport } from './run-loop.ts';
 import { RunLoop } from './run-loop.ts';
+import type { VcpuRequestName } from './vcpu-requests.ts';
+import { answerVcpuRequest } from './vcpu-requests.ts';
 
 /**
  * The thread of one vCPU: a blocking loop that never comes back to the event loop before it is stopped. What
@@ -35,12 +37,14 @@ export type FromVcpu =
   | { kind: 'failed'; vcpu: number; message: string }
   | { kind: 'output'; port: number }
   | { kind: 'queue' }
-  | { kind: 'log'; message: string };
+  | { kind: 'log'; message: string }
+  | { kind: 'answer'; vcpu: number; call: number; result: unknown }
+  | { kind: 'refusal'; vcpu: number; call: number; message: string };
 
-/** From the I/O thread: how to kick each vCPU. */
-export interface ToVcpu {
-  handles: VcpuHandle[];
-}
+/** From the I/O thread: how to kick each vCPU; and, while the vCPU is paused, requests to it (vcpu-requests.ts). */
+export type ToVcpu =
+  | { kind: 'handles'; handles: VcpuHandle[] }
+  | { kind: 'request'; call: number; name: VcpuRequestName; params: unknown };
 
 function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
   const say = (message: FromVcpu): void => port.postMessage(message);
@@ -84,9 +88,11 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     clock,
     mailbox: mailboxes[data.vcpu],
     report: say,
-    resuming: () => {
+    serve: () => {
       for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
-        handles = (next.message as ToVcpu).handles;
+        const message = next.message as ToVcpu;
+        if (message.kind === 'handles') handles = message.handles;
+        else say(answerVcpuRequest(loop, data.vcpu, message));
       }
     },
   });

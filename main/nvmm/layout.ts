@@ -262,6 +262,13 @@ export class VcpuExit {
     }
   }
 
+  /** Takes over what an exit says of the state, after the state was changed without a run. */
+  reflect(state: VcpuState): void {
+    this.view.setUint32(ExitOffset.RFLAGS, state.gprLow(Gpr.RFLAGS), true);
+    this.view.setUint32(ExitOffset.CR8, state.cr8, true);
+    this.view.setUint32(ExitOffset.INTR, state.intr, true);
+  }
+
   get rflagsLow(): number {
     return this.view.getUint32(ExitOffset.RFLAGS, true);
   }

@@ -7,6 +7,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { MachineConfig } from '../../main/machine/protocol.ts';
 import { OUTPUT_WINDOW } from '../../main/machine/protocol.ts';
+import { Gpr, State } from '../../main/nvmm/constants.ts';
+import { VcpuState } from '../../main/nvmm/layout.ts';
 import type { flatGuests } from './flat-guests.ts';
 import { flatOption } from './flat-guests.ts';
 import { Session } from './session.ts';
@@ -285,6 +287,30 @@ describe('the machine’s process', () => {
     await delay(200);
     // What was in the ring when it stopped may still come; nothing new is printed.
     expect(machine.serial[0].end - paused).toBe(0);
+    await machine.powerOff();
+  });
+
+  it('shows a paused machine’s registers and memory, and takes new ones', async () => {
+    const machine = new MachineProcess();
+    await machine.start(config('spin'));
+    await expect(machine.ask('vcpu.read', { vcpu: 0 })).rejects.toMatchObject({ kind: 'wrong-state' });
+    await machine.pause();
+    const state = new VcpuState((await machine.ask('vcpu.read', { vcpu: 0 })).slice());
+    // A pause may come before the first instruction.
+    expect([0x7c00, 0x7c01]).toContain(state.gprLow(Gpr.RIP));
+    expect([...(await machine.ask('memory.read', { gpa: 0x7c00, length: 3 }))]).toEqual([0xfa, 0xeb, 0xfe]);
+    // Prints a B and spins again, from registers and code that it never had.
+    const code = new Uint8Array([0xee, 0xeb, 0xfe]);
+    await machine.ask('memory.write', { gpa: 0x9000, bytes: code });
+    state.setGprHalves(Gpr.RIP, 0x9000, 0);
+    state.setGprHalves(Gpr.RAX, 0x42, 0);
+    state.setGprHalves(Gpr.RDX, 0x3f8, 0);
+    await machine.ask('vcpu.write', { vcpu: 0, flags: State.GPRS, state: state.bytes });
+    await expect(machine.ask('vcpu.read', { vcpu: 1 })).rejects.toMatchObject({ kind: 'wrong-state' });
+    await machine.resume();
+    while (machine.serial[0].end < 1) await delay(20);
+    await machine.pause();
+    expect(new VcpuState((await machine.ask('vcpu.read', { vcpu: 0 })).slice()).gprLow(Gpr.RIP)).toBe(0x9001);
     await machine.powerOff();
   });
 

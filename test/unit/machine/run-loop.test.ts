@@ -41,7 +41,7 @@ function play(steps: Step[], prepare: (pc: Pc) => void = () => undefined) {
       // Nobody else is there to decide what comes after a crash or a power event.
       if (report.kind === 'crash' || report.kind === 'power') mailbox.command(Command.STOP);
     },
-    resuming: () => undefined,
+    serve: () => undefined,
   });
   mailbox.requestReload();
   prepare(pc);
