@@ -3,6 +3,8 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
+export { median, quantile } from './statistics.ts';
+
 /** What the benchmarks share: where things are, and how numbers are printed. No benchmark asserts a time. */
 
 export const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
@@ -37,15 +39,16 @@ export function startQemu(...options: string[]): ChildProcess {
   return spawn('qemu-system-x86_64', [...machine.split(' '), ...options]);
 }
 
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
-}
-
-export const median = (values: readonly number[]): number => quantile(values, 0.5);
-
 /** An integer argument of the command line, such as --runs 5. */
 export function numberOption(name: string, otherwise: number): number {
   const at = process.argv.indexOf(`--${name}`);
   return at < 0 ? otherwise : Number(process.argv[at + 1]);
 }
+
+/** A text argument of the command line, such as --peers emulated,tcg. */
+export function textOption(name: string, otherwise: string): string {
+  const at = process.argv.indexOf(`--${name}`);
+  return at < 0 ? otherwise : (process.argv[at + 1] ?? '');
+}
+
+export const flagOption = (name: string): boolean => process.argv.includes(`--${name}`);

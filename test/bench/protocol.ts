@@ -1,0 +1,75 @@
+/** What the benchmark's guest prints (test/bench/guest/main.c), read as it arrives. */
+
+export interface Sample {
+  row: string;
+  units: number;
+  /** Hexadecimal: equal work has equal sums, wherever it ran. */
+  sum: string;
+  /** Milliseconds of the host's clock between the arrival of the row's two lines. */
+  wall: number;
+  /** The same by the guest's clock, in units of the guest. */
+  clock: number;
+}
+
+const LINE = /^BENCH (?:(begin|end)|failed: (.*)|(\S+) start|(\S+) done (\d+) ([0-9a-f]+) (\d+))$/;
+
+export class BenchReader {
+  readonly samples: Sample[] = [];
+  ended = false;
+  private begun = false;
+  private line = '';
+  private row = '';
+  private from = 0;
+
+  /** Takes a piece of output that arrived at `now`, in milliseconds. Throws when the guest is in trouble. */
+  feed(text: string, now: number): void {
+    const lines = (this.line + text).split('\n');
+    this.line = lines.pop()!;
+    for (const line of lines) this.read(line.trimEnd(), now);
+  }
+
+  private read(line: string, now: number): void {
+    // A console may have something on the line already.
+    const at = line.indexOf('BENCH ');
+    const match = at < 0 ? null : LINE.exec(line.slice(at));
+    if (match === null) return;
+    const [, frame, failure, started, row, units, sum, clock] = match;
+    if (frame === 'begin') {
+      if (this.begun) throw new Error(`the guest started again${this.where()}`);
+      this.begun = true;
+    } else if (frame === 'end') {
+      this.ended = true;
+    } else if (failure !== undefined) {
+      throw new Error(`the guest failed${this.where()}: ${failure}`);
+    } else if (started !== undefined) {
+      this.row = started;
+      this.from = now;
+    } else {
+      if (row !== this.row) throw new Error(`the end of ${row} without its start`);
+      this.samples.push({ row, units: Number(units), sum, wall: now - this.from, clock: Number(clock) });
+      this.row = '';
+    }
+  }
+
+  private where(): string {
+    return this.row === '' ? '' : ` in row ${this.row}`;
+  }
+}
+
+/** Shorter than this, the arrival of lines says less than the guest's clock. Milliseconds. */
+const COARSE = 100;
+
+/**
+ * Milliseconds of each sample: the host's clock, except for the shortest, which are the guest's ticks at the rate
+ * that the longer rows of the same run show. Without those it is `tick` milliseconds, or the host's clock if that
+ * is not known.
+ */
+export function milliseconds(samples: readonly Sample[], tick: number | null): number[] {
+  const long = samples.filter(({ wall, clock }) => wall >= COARSE && clock > 0);
+  const wall = long.reduce((sum, sample) => sum + sample.wall, 0);
+  const clock = long.reduce((sum, sample) => sum + sample.clock, 0);
+  const rate = clock > 0 ? wall / clock : tick;
+  return samples.map((sample) =>
+    sample.wall >= COARSE || rate === null || sample.clock === 0 ? sample.wall : sample.clock * rate,
+  );
+}
