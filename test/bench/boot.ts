@@ -1,70 +1,86 @@
 /**
- * bench:boot: Debian's cloud kernel with a busybox initrd, from the start of the process to the first line of
- * /init, on the emulator and on QEMU TCG, in turn. Prints both medians and their ratio.
+ * bench:boot: Debian's kernels with a busybox initrd, from the start of the process to the first line of /init: the
+ * 64-bit cloud kernel on the emulator and on QEMU TCG, the 32-bit 686 kernel on these and v86; in turn. Prints the
+ * medians and their ratios.
  *
- *   npm run bench:boot -- [--runs 3]
+ *   npm run bench:boot -- [--rounds 3] [--bits 64,32] [--peers emulated,tcg,v86] [--json FILE] [--options "..."]
+ *
+ * Vitrine is the built one, as people run it. --options go to `vitrine run`.
  */
-import type { ChildProcess } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Session } from '../guests/session.ts';
-import {
-  guests,
-  hasQemu,
-  median,
-  needBuild,
-  needGuests,
-  numberOption,
-  startQemu,
-  startVitrine,
-} from './bench.ts';
+import { guests, needBuild, needGuests, numberOption, textOption } from './bench.ts';
+import type { Bits, Guest } from './peers.ts';
+import { peers } from './peers.ts';
+import type { BootReport } from './report.ts';
+import { median } from './statistics.ts';
+import { markdown, showRatio } from './table.ts';
 
-const kernel = join(guests, 'vmlinuz-cloud');
-const initrd = join(guests, 'initrd-amd64.gz');
 const append = 'console=ttyS0 panic=-1 vitrine.poweroff';
 /** Milliseconds after which a boot counts as hung. */
 const LIMIT = 300_000;
 
+const options = ['--stats', ...textOption('options', '').split(' ').filter(Boolean)];
+const kernels: Record<Bits, { name: string; guest: Guest }> = {
+  64: { name: 'Debian cloud kernel, 64-bit', guest: guestOf(64, 'vmlinuz-cloud', 'initrd-amd64.gz') },
+  32: { name: 'Debian 686 kernel, 32-bit', guest: guestOf(32, 'vmlinuz-686', 'initrd-i386.gz') },
+};
+
+function guestOf(bits: Bits, kernel: string, initrd: string): Guest {
+  return { bits, kernel: join(guests, kernel), initrd: join(guests, initrd), append, options, built: true };
+}
+
 /** Milliseconds to BOOT-OK, and all output once the process has ended. */
-async function boot(start: () => ChildProcess): Promise<{ time: number; output: string }> {
+async function boot(name: string, guest: Guest): Promise<{ time: number; output: string }> {
   const from = performance.now();
-  const session = new Session(start());
+  const session = new Session(peers[name].start(guest));
   try {
     await session.waitFor('BOOT-OK', LIMIT);
     const time = performance.now() - from;
-    await session.ended;
+    if (peers[name].ends) await session.ended;
     return { time, output: session.output };
   } finally {
     session.kill();
   }
 }
 
-needBuild();
-needGuests('cloud', 'initrd');
-const qemu = hasQemu();
-if (!qemu) console.log('qemu-system-x86_64 is not installed: nothing to compare with');
-const ours: number[] = [];
-const theirs: number[] = [];
-const rates: number[] = [];
-for (let run = 0; run < numberOption('runs', 3); run++) {
-  const { time, output } = await boot(() =>
-    startVitrine('--kernel', kernel, '--initrd', initrd, '--append', append, '--stats'),
-  );
-  ours.push(time);
-  const retired = /instructions\D+([\d,_]+)/i.exec(output);
-  if (retired) rates.push(Number(retired[1].replace(/\D/g, '')) / time / 1000);
-  if (qemu) {
-    theirs.push((await boot(() => startQemu('-kernel', kernel, '-initrd', initrd, '-append', append))).time);
+const wanted = textOption('peers', Object.keys(peers).join(',')).split(',');
+const rounds = numberOption('rounds', 3);
+const report: BootReport = { date: new Date().toISOString(), options, kernels: [] };
+if (wanted.includes('emulated')) needBuild();
+for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[]) {
+  const { name, guest } = kernels[bits];
+  needGuests(bits === 64 ? 'cloud' : '686', 'initrd');
+  const results: Record<string, number[]> = {};
+  const rates: number[] = [];
+  const able = wanted.filter((peer) => {
+    const reason = peers[peer].lacks(guest);
+    if (reason !== null) console.log(`${peer}, ${bits}-bit: left out, ${reason}`);
+    return reason === null;
+  });
+  for (let round = 1; round <= rounds; round++) {
+    for (const peer of able) {
+      const { time, output } = await boot(peer, guest);
+      (results[peer] ??= []).push(time);
+      console.log(`${name}, round ${round}: ${peer} ${(time / 1000).toFixed(2)} s`);
+      const retired = peer === 'emulated' ? /instructions\D+([\d,_]+)/i.exec(output) : null;
+      if (retired) rates.push(Number(retired[1].replace(/\D/g, '')) / time / 1000);
+    }
   }
-  const seconds = (times: number[]): string => times.map((time) => (time / 1000).toFixed(2)).join(' ');
-  console.log(
-    `run ${run + 1}: vitrine ${seconds(ours.slice(-1))} s, QEMU TCG ${seconds(theirs.slice(-1))} s`,
-  );
+  report.kernels.push({ name, bits, results });
+  const ours = results.emulated;
+  const rows = able.map((peer) => [
+    peers[peer].about,
+    (median(results[peer]) / 1000).toFixed(2),
+    ours && peer !== 'emulated' ? showRatio(median(ours) / median(results[peer])) : '',
+  ]);
+  console.log(`\n${name} to /init, medians of ${rounds}\n`);
+  console.log(markdown(['who', 'seconds', 'Vitrine / it'], rows));
+  if (rates.length > 0) {
+    console.log(`Vitrine: ${median(rates).toFixed(1)} million instructions a second`);
+  }
+  console.log();
 }
-console.log(`vitrine (emulated)  ${(median(ours) / 1000).toFixed(2)} s to BOOT-OK`);
-if (rates.length > 0) {
-  console.log(`                    ${median(rates).toFixed(1)} million instructions a second`);
-}
-if (theirs.length > 0) {
-  console.log(`QEMU TCG            ${(median(theirs) / 1000).toFixed(2)} s`);
-  console.log(`ratio               ${(median(ours) / median(theirs)).toFixed(2)}`);
-}
+const json = textOption('json', '');
+if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);

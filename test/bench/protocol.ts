@@ -73,3 +73,16 @@ export function milliseconds(samples: readonly Sample[], tick: number | null): n
     sample.wall >= COARSE || rate === null || sample.clock === 0 ? sample.wall : sample.clock * rate,
   );
 }
+
+/** Equal work must give equal results: remembers what was computed first. */
+export class Checksums {
+  private readonly first = new Map<string, { sum: string; units: number; by: string }>();
+
+  /** What is wrong with a sample, or null. */
+  check(by: string, { row, sum, units }: Sample): string | null {
+    const first = this.first.get(row) ?? { sum, units, by };
+    this.first.set(row, first);
+    if (first.sum === sum && first.units === units) return null;
+    return `${row}: ${by} computed ${sum} in ${units} units, ${first.by} ${first.sum} in ${first.units}`;
+  }
+}

@@ -1,7 +1,7 @@
 /** Medians, ratios and tables of the CPU benchmark. */
 import { median } from './statistics.ts';
 
-/** Rows and the groups that the marks speak of. `system` rows measure Linux and need it. */
+/** Rows and the groups that the marks speak of. */
 export const groups = [
   {
     name: 'CPU',
@@ -15,6 +15,9 @@ export const groups = [
 ] as const;
 
 export const rowNames: readonly string[] = groups.flatMap(({ rows }) => rows);
+
+/** The rows that measure Linux, and need it. */
+export const systemRows: readonly string[] = groups.find(({ name }) => name === 'kernel')!.rows;
 
 /** Milliseconds of every run of a row: results[peer][row]. */
 export type Results = Record<string, Record<string, number[]>>;

@@ -1,0 +1,92 @@
+/** Runs the benchmark's guest once on one of those who can run it. */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { guests, root } from './bench.ts';
+import type { Bits } from './peers.ts';
+import { peers } from './peers.ts';
+import type { Sample } from './protocol.ts';
+import { BenchReader } from './protocol.ts';
+
+/** Where test/bench/guest.sh puts the guests. */
+const built = join(root, '.cache/bench/guests');
+
+export interface Job {
+  bits: Bits;
+  /** Without Linux: the guest is the machine's kernel. */
+  bare: boolean;
+  /** What to do: see test/bench/guest/main.c. */
+  words: string;
+  /** More options for `vitrine run`. */
+  options: readonly string[];
+}
+
+/** Those who can run a job: the emulators, and this host. */
+export const runners = ['native', ...Object.keys(peers)];
+
+function kernelOf({ bits, bare }: Job): string {
+  if (bare) return join(built, `bare-${archOf(bits)}.elf`);
+  return join(guests, bits === 64 ? 'vmlinuz-cloud' : 'vmlinuz-686');
+}
+
+const archOf = (bits: Bits): string => (bits === 64 ? 'amd64' : 'i386');
+
+/** Why a runner can't do it here, or null. */
+export function lack(runner: string, job: Job): string | null {
+  if (runner !== 'native') return peers[runner].lacks({ bits: job.bits, kernel: kernelOf(job) });
+  return process.platform === 'linux' && process.arch === 'x64' ? null : 'the program is for Linux on x86-64';
+}
+
+function start(runner: string, job: Job): ChildProcess {
+  const { bits, bare, words, options } = job;
+  if (runner === 'native') return spawn(join(built, `bench-${archOf(bits)}`), words.split(' '));
+  return peers[runner].start({
+    bits,
+    kernel: kernelOf(job),
+    initrd: bare ? null : join(built, `initrd-${archOf(bits)}.gz`),
+    // What follows the two dashes is for /init.
+    append: bare ? words : `console=ttyS0 panic=-1 quiet -- ${words}`,
+    options,
+    built: false,
+  });
+}
+
+/** Milliseconds without a line after which a guest counts as hung. */
+const SILENCE = 600_000;
+/** Milliseconds that a guest has to switch itself off. */
+const GOODBYE = 10_000;
+
+/** Runs a job to its end. */
+export function measure(runner: string, job: Job): Promise<{ samples: Sample[]; output: string }> {
+  const child = start(runner, job);
+  const ends = runner === 'native' || peers[runner].ends;
+  const reader = new BenchReader();
+  let output = '';
+  return new Promise((resolve, reject) => {
+    const give = (error?: unknown): void => {
+      clearTimeout(timer);
+      child.kill('SIGKILL');
+      const tail = `\nIts last output:\n${output.slice(-1500)}`;
+      if (error === undefined) resolve({ samples: reader.samples, output });
+      else reject(new Error(`${error instanceof Error ? error.message : String(error)}${tail}`));
+    };
+    let timer = setTimeout(() => give(`nothing came for ${SILENCE / 1000} s`), SILENCE);
+    const take = (text: string): void => {
+      const now = performance.now();
+      timer.refresh();
+      output += text;
+      try {
+        reader.feed(text, now);
+      } catch (error) {
+        give(error);
+      }
+      if (!reader.ended) return;
+      clearTimeout(timer);
+      timer = setTimeout(() => give(), ends ? GOODBYE : 0);
+    };
+    child.on('error', give);
+    child.stdout!.setEncoding('latin1').on('data', take);
+    child.stderr!.setEncoding('latin1').on('data', (text: string) => (output += text));
+    child.on('close', () => give(reader.ended ? undefined : 'it ended before the benchmark did'));
+  });
+}
