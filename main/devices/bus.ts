@@ -10,6 +10,7 @@
  * of a callback over shared registers, and `changed()` tells every thread's bus to ask again.
  */
 import type { AccessInfo, BusDevice } from './device.ts';
+import { DeviceNames, NOBODY } from './device-names.ts';
 import type { Layout, RegisterArena, Registers } from './registers.ts';
 
 /** The halves of a 64-bit value, each unsigned. */
@@ -76,22 +77,10 @@ interface Segment {
   limit: number;
   width: number;
   name: string;
+  /** The name's number, see DeviceNames. */
+  number: number;
   device: BusDevice;
   wide: WideBusDevice | null;
-}
-
-function segment(start: number, length: number, device: BusDevice, name: string, width: number): Segment {
-  const limit = start + length;
-  return {
-    start,
-    end: limit,
-    origin: start,
-    limit,
-    width,
-    name,
-    device,
-    wide: isWide(device) ? device : null,
-  };
 }
 
 function isWide(device: BusDevice): device is WideBusDevice {
@@ -112,9 +101,12 @@ function hex(value: number): string {
 abstract class Bus {
   /** Bits 32-63 of the last 8-byte read. */
   high = 0;
+  /** The number of the device that answered the last access (of several, the last), see DeviceNames; or NOBODY. */
+  answered = NOBODY;
   private readonly regs: Registers<typeof BUS>;
   private readonly kind: string;
   private readonly limit: number;
+  private readonly names: DeviceNames;
   private readonly ranges: Segment[] = [];
   private readonly windows: BusWindow[] = [];
   /** The version that the table was made for; -1: none. A cache, so it may be a plain field. */
@@ -122,10 +114,11 @@ abstract class Bus {
   private readonly info: AccessInfo = { vcpu: 0, address: 0 };
   private readonly halves: Halves = { low: 0, high: 0 };
 
-  protected constructor(arena: RegisterArena, kind: string, limit: number) {
+  protected constructor(arena: RegisterArena, kind: string, limit: number, names: DeviceNames) {
     this.regs = arena.allocate(BUS);
     this.kind = kind;
     this.limit = limit;
+    this.names = names;
   }
 
   /** Puts a device at [start, start + length) for good. Every thread must do the same, in the same order. */
@@ -151,7 +144,7 @@ abstract class Bus {
     if (taken !== undefined && options.overlay !== true) {
       throw new RangeError(`${name}: ${place} overlaps ${taken.name}`);
     }
-    const range = segment(start, length, device, name, options.width ?? 4);
+    const range = this.segment(start, length, device, name, options.width ?? 4);
     this.ranges.push(range);
     this.seen = -1;
     return { name, start, length };
@@ -168,6 +161,8 @@ abstract class Bus {
   /** Adds a range that moves. Registered ranges are asked before windows, older windows before newer ones. */
   window(window: BusWindow): void {
     this.windows.push(window);
+    // Now, and not when it first decodes: the order must be the same on every thread.
+    this.names.number(window.name);
     this.seen = -1;
   }
 
@@ -200,6 +195,7 @@ abstract class Bus {
     if (size !== 8 || at.wide === null) return this.readPieces(address, size);
     this.info.address = address;
     at.wide.read64(address - at.origin, this.halves, this.info);
+    this.answered = at.number;
     this.high = this.halves.high >>> 0;
     return this.halves.low >>> 0;
   }
@@ -217,6 +213,7 @@ abstract class Bus {
     } else {
       this.info.address = address;
       at.wide.write64(address - at.origin, low >>> 0, high >>> 0, this.info);
+      this.answered = at.number;
     }
   }
 
@@ -239,25 +236,44 @@ abstract class Bus {
     for (const window of this.windows) {
       const start = window.base();
       if (start < 0 || start + window.length > this.limit) continue;
-      layers.push(segment(start, window.length, window.device, window.name, window.width ?? 4));
+      layers.push(this.segment(start, window.length, window.device, window.name, window.width ?? 4));
     }
     return [...layers.reverse(), ...this.ranges];
   }
 
+  private segment(start: number, length: number, device: BusDevice, name: string, width: number): Segment {
+    const limit = start + length;
+    return {
+      start,
+      end: limit,
+      origin: start,
+      limit,
+      width,
+      name,
+      number: this.names.number(name),
+      device,
+      wide: isWide(device) ? device : null,
+    };
+  }
+
   private readFrom(at: Segment, address: number, size: number): number {
     this.info.address = address;
-    return (at.device.read(address - at.origin, size, this.info) & ones(size)) >>> 0;
+    const value = at.device.read(address - at.origin, size, this.info);
+    this.answered = at.number;
+    return (value & ones(size)) >>> 0;
   }
 
   private writeTo(at: Segment, address: number, size: number, value: number): void {
     this.info.address = address;
     at.device.write(address - at.origin, size, (value & ones(size)) >>> 0, this.info);
+    this.answered = at.number;
   }
 
   private readPieces(address: number, size: number): number {
     let low = 0;
     let high = 0;
     let missed = false;
+    this.answered = NOBODY;
     for (let done = 0; done < size;) {
       const at = this.at(address + done);
       const piece = this.pieceSize(at, address + done, size - done);
@@ -279,6 +295,7 @@ abstract class Bus {
 
   private writePieces(address: number, size: number, low: number, high: number): void {
     let missed = false;
+    this.answered = NOBODY;
     for (let done = 0; done < size;) {
       const at = this.at(address + done);
       const piece = this.pieceSize(at, address + done, size - done);
@@ -311,8 +328,8 @@ export class PortBus extends Bus {
   private readonly table = new Uint16Array(0x10000);
   private segments: (Segment | null)[] = [null];
 
-  constructor(arena: RegisterArena) {
-    super(arena, 'port', 0x10000);
+  constructor(arena: RegisterArena, names = new DeviceNames()) {
+    super(arena, 'port', 0x10000, names);
   }
 
   protected find(port: number): Segment | null {
@@ -331,9 +348,9 @@ export class MmioBus extends Bus {
   private segments: Segment[] = [];
   private last: Segment | null = null;
 
-  constructor(arena: RegisterArena) {
+  constructor(arena: RegisterArena, names = new DeviceNames()) {
     // 52 bits are the most that x86 can address; sums of such numbers are exact in a double.
-    super(arena, 'memory', 2 ** 52);
+    super(arena, 'memory', 2 ** 52, names);
   }
 
   protected find(address: number): Segment | null {

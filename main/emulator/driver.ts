@@ -168,11 +168,12 @@ export class EmulatorNvmm implements Nvmm {
       state: new VcpuState(new Uint8Array(StateOffset.SIZE)),
       event: new VcpuEvent(new Uint8Array(16)),
       exit: new VcpuExit(new Uint8Array(ExitOffset.SIZE)),
+      get instructions(): number {
+        return emulated.processor.retired;
+      },
     };
-    this.vcpus.set(
-      vcpu,
-      new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block, this.hotRuns),
-    );
+    const emulated = new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block, this.hotRuns);
+    this.vcpus.set(vcpu, emulated);
     return vcpu;
   }
 

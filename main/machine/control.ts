@@ -36,14 +36,14 @@ const ORDER = 4;
 /** Bytes from the mailbox's start to the doubles of the TSC relation, and to the counters of exits. */
 const TSC = 64;
 const COUNTERS = 128;
-/** Counters of a vCPU, doubles: one for each exit reason, see exit-ring.ts. */
+/** Counters of a vCPU, doubles: one for each exit reason, see exit-names.ts. */
 export const COUNTER_SLOTS = 16;
 
 /** One vCPU's mailbox. Any thread may write to it; its own thread reads. */
 export class Mailbox {
   /** The state to start from when `reload` was asked for. */
   readonly state: VcpuState;
-  /** Exits since the machine was made, by the index of exit-ring.ts. */
+  /** Exits since the machine was made, by the index of exit-names.ts. */
   readonly counters: Float64Array;
   private readonly words: Int32Array;
   /** The counter's low and high half at a moment, that moment in ns on the machine's clock, and ticks per ns. */

@@ -10,6 +10,7 @@ import type {
   MachineStatus,
   Question,
   QuestionParams,
+  TraceEnd,
   Verb,
 } from './protocol.ts';
 import { SERIAL_PORTS } from './protocol.ts';
@@ -32,6 +33,9 @@ export type Launcher = (entry: string, execArgv: string[]) => ChildChannel;
 
 /** How long a process may take to end by itself after powerOff: its disks are flushed long before. */
 const GRACE_MS = 2000;
+
+/** The same when it writes its exit trace at the end: a million records and a slow disk. */
+const TRACE_GRACE_MS = 60_000;
 
 /** Node's own child processes. Structured clone carries bytes as bytes. */
 export const forkLauncher: Launcher = (entry, execArgv) => {
@@ -88,6 +92,9 @@ export class MachineProcess {
   readonly serial: SerialLog[] = Array.from({ length: SERIAL_PORTS + 1 }, () => new SerialLog());
   /** The counters at the end of the last run; null when its process could not say. */
   lastStats: MachineStats | null = null;
+  /** What came of the exit trace's file at the end of the last run; null when none was wanted. */
+  lastTrace: TraceEnd | null = null;
+  private grace = GRACE_MS;
   private current: MachineStatus = { state: 'off' };
   private readonly listeners = new Set<(status: MachineStatus) => void>();
   private readonly launch: Launcher;
@@ -124,6 +131,8 @@ export class MachineProcess {
       await this.powerOff();
     }
     this.lastStats = null;
+    this.lastTrace = null;
+    this.grace = config.traceFile === undefined ? GRACE_MS : TRACE_GRACE_MS;
     this.whenEnded = new Promise((resolve) => this.open(resolve));
     this.become({ state: 'starting' });
     try {
@@ -177,7 +186,7 @@ export class MachineProcess {
       });
     });
     this.call({ kind: 'powerOff' }).catch(() => undefined);
-    const timer = setTimeout(() => run.child.kill(), GRACE_MS);
+    const timer = setTimeout(() => run.child.kill(), this.grace);
     await gone;
     clearTimeout(timer);
   }
@@ -253,6 +262,9 @@ export class MachineProcess {
         return;
       case 'stats':
         this.lastStats = message.stats;
+        return;
+      case 'trace':
+        this.lastTrace = message.trace;
         return;
       case 'output':
         this.serial[message.port]?.append(message.data);

@@ -11,7 +11,7 @@ import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './con
 import { RawDisk } from './disk.ts';
 import { startVcpuThread } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
-import { namedCounters } from './exit-ring.ts';
+import { namedCounters } from './exit-names.ts';
 import { backendMemory, createMemory, GuestRam } from './memory.ts';
 import { Pc, sharePc, VIRTIO_CONSOLE } from './pc.ts';
 import type {
@@ -26,6 +26,7 @@ import type {
   QuestionParams,
 } from './protocol.ts';
 import { SerialPump } from './serial-pump.ts';
+import { Tracing } from './tracing.ts';
 import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
 
@@ -54,7 +55,8 @@ export class Machine implements MachineAccess {
   private readonly disks: RawDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
-  private readonly startVcpu: Omit<VcpuStart, 'vcpu'>;
+  private readonly startVcpu: Omit<VcpuStart, 'vcpu' | 'trace'>;
+  private readonly tracing: Tracing;
   private readonly vcpus: VcpuThread[] = [];
   private state: MachineState = 'starting';
   /** Verbs run one after the other. */
@@ -113,7 +115,8 @@ export class Machine implements MachineAccess {
       (output, port) =>
         new SerialPump(port, output, this.pc.inputs[port], { send, poll: (at) => this.pollSerial(at) }),
     );
-    this.answers = { stats: () => this.stats(), ...lookingAnswers(this) };
+    this.tracing = new Tracing(config, { pc: this.pc, clock: this.clock, lock: this.lock, mailboxes });
+    this.answers = { stats: () => this.stats(), ...lookingAnswers(this), ...this.tracing.answers() };
     this.startVcpu = {
       backend: backend.name,
       memory,
@@ -269,7 +272,7 @@ export class Machine implements MachineAccess {
   }
 
   private startThread(id: number): VcpuThread {
-    const workerData: VcpuStart = { ...this.startVcpu, vcpu: id };
+    const workerData: VcpuStart = { ...this.startVcpu, vcpu: id, trace: this.tracing.buffers[id] ?? null };
     const worker = startVcpuThread(workerData);
     const mailbox = new Mailbox(this.control, id);
     const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false };
@@ -332,8 +335,10 @@ export class Machine implements MachineAccess {
     // A start that failed is answered as such; a running machine ends here.
     if (this.state === 'starting') return;
     for (const pump of this.pumps) pump.flush();
-    this.send({ kind: 'status', status: { state: 'failed', backend: this.backendName, message } });
-    this.ended();
+    void this.sayTrace().then(() => {
+      this.send({ kind: 'status', status: { state: 'failed', backend: this.backendName, message } });
+      this.ended();
+    });
   }
 
   /** The guest asked for it. */
@@ -363,10 +368,17 @@ export class Machine implements MachineAccess {
       disk.close();
     }
     this.send({ kind: 'stats', stats: this.stats() });
+    await this.sayTrace();
     this.nvmm.close();
     const { message } = status;
     this.send({ kind: 'status', status: { state: 'off', ...(message === undefined ? {} : { message }) } });
     this.ended();
+  }
+
+  /** Writes the exit trace where the configuration wants it at the end. */
+  private async sayTrace(): Promise<void> {
+    const trace = await this.tracing.end();
+    if (trace !== null) this.send({ kind: 'trace', trace });
   }
 
   private serveQueues(): void {

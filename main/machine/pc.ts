@@ -1,11 +1,13 @@
 import { AcpiPm } from '../devices/acpi-pm.ts';
 import { buildAcpiTables } from '../devices/acpi-tables.ts';
 import { MmioBus, PortBus } from '../devices/bus.ts';
+import { DeviceNames } from '../devices/device-names.ts';
 import type { Clock, Device, IrqLine, Timed } from '../devices/device.ts';
 import { Dma8237 } from '../devices/dma8237.ts';
 import { I8042 } from '../devices/i8042.ts';
 import { Interrupts } from '../devices/interrupts.ts';
 import type { TscTime, VcpuSignal } from '../devices/lapic.ts';
+import { isApicMsr } from '../devices/lapic.ts';
 import { PciBus } from '../devices/pci/bus.ts';
 import { Pit8254 } from '../devices/pit8254.ts';
 import { Port92 } from '../devices/port92.ts';
@@ -100,6 +102,8 @@ export const VIRTIO_CONSOLE = SERIAL_PORTS;
 
 export class Pc {
   readonly arena: RegisterArena;
+  /** Numbers of what answers on both buses. */
+  readonly names = new DeviceNames();
   readonly ports: PortBus;
   readonly mmio: MmioBus;
   readonly interrupts: Interrupts;
@@ -117,6 +121,8 @@ export class Pc {
   private readonly timed: Timed[];
   private readonly ram: GuestRam;
   private readonly vcpus: number;
+  private readonly lapicNumber: number;
+  private readonly msrsNumber: number;
 
   constructor(shared: Omit<PcShared, 'registers'> & { registers?: SharedArrayBuffer }, host: PcHost) {
     const { clock, power, ram } = host;
@@ -124,8 +130,8 @@ export class Pc {
     this.arena = arena;
     this.ram = ram;
     this.vcpus = shared.vcpus;
-    this.ports = new PortBus(arena);
-    this.mmio = new MmioBus(arena);
+    this.ports = new PortBus(arena, this.names);
+    this.mmio = new MmioBus(arena, this.names);
     this.interrupts = new Interrupts(arena, {
       vcpus: shared.vcpus,
       clock,
@@ -186,6 +192,8 @@ export class Pc {
 
     // The overlay of 0xCF9 goes over the PCI bus's ports, so the reset port comes after it.
     for (const device of [pit, rtc, port92, i8042, this.acpi, dma, resetPort]) device.attach(this.ports);
+    this.lapicNumber = this.names.number('lapic');
+    this.msrsNumber = this.names.number('msrs');
     this.msrs = Array.from({ length: shared.vcpus }, () => new Msrs(arena));
     this.timed = [pit, rtc, this.acpi, ...this.uarts];
     const { pic, ioapic, apics } = this.interrupts;
@@ -219,6 +227,11 @@ export class Pc {
     });
     for (const { address, bytes } of parts) this.ram.write(address, bytes);
     return rsdp;
+  }
+
+  /** The number of what answers an MSR, as the buses number theirs. */
+  msrNumber(index: number): number {
+    return isApicMsr(index) ? this.lapicNumber : this.msrsNumber;
   }
 
   /** The next time at which something happens, for this vCPU to serve, in ns on the machine's clock. */

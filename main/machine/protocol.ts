@@ -1,4 +1,6 @@
 import type { MachineErrorKind } from './errors.ts';
+import type { ExitExport, ExitExported, ExitFormat } from './exit-export.ts';
+import type { ExitPage, ExitQuery, ExitStats } from './exit-query.ts';
 
 /**
  * What a VM's process and its parent say to each other: plain objects over Node's or Electron's channel
@@ -27,6 +29,10 @@ export interface MachineConfig {
   vcpus: number;
   backend: BackendChoice;
   disks: DiskConfig[];
+  /** Where the exit trace is written when the machine ends, however it does; an absolute path. */
+  traceFile?: { path: string; format: ExitFormat };
+  /** Without the exit trace, and without the last exits in crash reports: for measuring what the trace costs. */
+  untraced?: true;
 }
 
 /** `crashed`: the guest's fault (triple fault). `failed`: the host's (a file is missing, the process died). */
@@ -59,6 +65,10 @@ export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff';
 /** What can be asked of a machine: parameters and answer of each, as values that structured clone takes. */
 export interface Questions {
   stats: { params: null; answer: MachineStats };
+  /** The exit trace, in any state. */
+  'trace.query': { params: ExitQuery; answer: ExitPage };
+  'trace.stats': { params: null; answer: ExitStats };
+  'trace.export': { params: ExitExport; answer: ExitExported };
   /** A vCPU's state: the bytes of a struct nvmm_x64_state. The machine must be paused or crashed. */
   'vcpu.read': { params: { vcpu: number }; answer: Uint8Array };
   /** Changes a vCPU's state: `flags` (State) says which areas of `state` count. The same condition. */
@@ -84,12 +94,17 @@ export type ToMachine =
   /** So many bytes of output were taken in since the start: the child may send OUTPUT_WINDOW beyond that. */
   | { kind: 'ack'; port: number; position: number };
 
+/** What came of the exit trace's file at the end. */
+export type TraceEnd = ExitExported | { error: string };
+
 export type FromMachine =
   | { kind: 'reply'; call: number; answer?: Answer<Question> }
   | { kind: 'reply'; call: number; error: { kind: MachineErrorKind; message: string } }
   | { kind: 'status'; status: MachineStatus }
   /** The counters at the end of a run. */
   | { kind: 'stats'; stats: MachineStats }
+  /** The exit trace has been written, as the configuration wanted. */
+  | { kind: 'trace'; trace: TraceEnd }
   | { kind: 'output'; port: number; data: Uint8Array }
   /** So many bytes of input, counted since the start, have gone to the guest. */
   | { kind: 'took'; port: number; position: number };

@@ -16,7 +16,8 @@ import type {
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { DeviceLock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
-import { address, counterOf, exitName, ExitRing } from './exit-ring.ts';
+import { address, counterOf, exitLines, exitName } from './exit-names.ts';
+import type { ExitTraceWriter } from './exit-trace.ts';
 import { TSC_ADJUST } from './msrs.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
@@ -39,6 +40,8 @@ export interface VcpuEnvironment {
   lock: DeviceLock;
   clock: Clock;
   mailbox: Mailbox;
+  /** Where exits are written down; null: nowhere. */
+  trace: ExitTraceWriter | null;
   report(report: VcpuReport): void;
   /** Takes the messages that have come. While the vCPU is paused, and when it is about to go on. */
   serve(): void;
@@ -70,7 +73,7 @@ export class RunLoop {
   private readonly environment: VcpuEnvironment;
   private readonly tsc: TscRelation;
   private readonly id: number;
-  private readonly ring = new ExitRing();
+  private readonly trace: ExitTraceWriter | null;
   private readonly assist: AssistCallbacks;
 
   /** After HLT, until something wakes it. */
@@ -97,6 +100,7 @@ export class RunLoop {
     this.lock = environment.lock;
     this.clock = environment.clock;
     this.mailbox = environment.mailbox;
+    this.trace = environment.trace;
     this.id = this.vcpu.cpuid;
     this.lapic = this.pc.interrupts.apics.get(this.id);
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
@@ -191,6 +195,7 @@ export class RunLoop {
     this.vcpu.exit.reflect(this.vcpu.state);
     this.parked = this.halted = false;
     this.cr8 = 0;
+    this.trace?.restart();
     this.heldTsc = this.vcpu.state.msr(Msr.TSC);
   }
 
@@ -241,6 +246,7 @@ export class RunLoop {
   private prepare(): void {
     if (this.mailbox.takeAttention()) this.look();
     const now = this.clock.now();
+    this.trace?.enter(now);
     if (this.stale || now >= this.deadline) this.serveTimers(now);
     if (this.attention && !this.eventQueued) {
       this.lock.acquire();
@@ -314,6 +320,7 @@ export class RunLoop {
   private inject(type: number, vector: number, error = 0): void {
     this.vcpu.event.set(type, vector, error);
     this.nvmm.inject(this.machine, this.vcpu);
+    this.trace?.inject(type, vector);
     this.eventQueued = true;
   }
 
@@ -334,18 +341,25 @@ export class RunLoop {
   private handle(): void {
     const { exit } = this.vcpu;
     const { reason } = exit;
+    const now = this.clock.now();
     this.mailbox.counters[counterOf(reason)]++;
     if (exit.cr8 !== this.cr8) this.taskPriority(exit.cr8);
-    // Time slices tell nothing, and would push what matters out of the ring.
+    // Time slices tell nothing, and would push what matters out of the trace.
     if (reason === Exit.NONE) {
-      this.tsc.observe(this.clock.now());
+      this.tsc.observe(now);
       return;
     }
-    // Wherever there is an instruction to complete, its registers are needed, and RIP for the ring.
-    if (exit.npcOffset() !== undefined || reason === Exit.MEMORY) {
+    // Wherever there is an instruction to complete, its registers are needed; the trace wants RIP of every exit.
+    if (this.trace !== null || exit.npcOffset() !== undefined || reason === Exit.MEMORY) {
       this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
     }
-    this.ring.note(this.vcpu);
+    this.trace?.begin(this.vcpu, now);
+    this.answer(reason, now);
+    this.trace?.end();
+  }
+
+  private answer(reason: number, now: number): void {
+    const { exit } = this.vcpu;
     switch (reason) {
       case Exit.IO:
         return this.io();
@@ -354,7 +368,7 @@ export class RunLoop {
       case Exit.STOPPED:
         return this.look();
       case Exit.HALTED:
-        this.tsc.observe(this.clock.now());
+        this.tsc.observe(now);
         this.halted = true;
         return;
       case Exit.INT_READY:
@@ -369,7 +383,7 @@ export class RunLoop {
         return this.writeMsr();
       case Exit.MONITOR:
       case Exit.MWAIT:
-        return this.inject(EventType.EXCP, VECTOR_UD);
+        return this.fault(VECTOR_UD);
       case Exit.SHUTDOWN:
         return this.crash('triple fault');
       default:
@@ -398,8 +412,15 @@ export class RunLoop {
     }
     const size = exit.ioOperandSize;
     this.lock.acquire();
-    if (exit.ioIn) writeRax(state, size, pc.ports.read(exit.ioPort, size, this.id));
-    else pc.ports.write(exit.ioPort, size, narrow(state.gprLow(Gpr.RAX), size), this.id);
+    let value: number;
+    if (exit.ioIn) {
+      value = pc.ports.read(exit.ioPort, size, this.id);
+      writeRax(state, size, value);
+    } else {
+      value = narrow(state.gprLow(Gpr.RAX), size);
+      pc.ports.write(exit.ioPort, size, value, this.id);
+    }
+    this.trace?.port(value, pc.ports.answered);
     this.lock.release();
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
@@ -417,15 +438,17 @@ export class RunLoop {
       assist();
     } catch (error) {
       if (!(error instanceof NvmmError)) throw error;
-      this.inject(EventType.EXCP, VECTOR_UD);
+      this.fault(VECTOR_UD);
     } finally {
       this.lock.release();
     }
   }
 
   private assistedIo({ in: input, port, size, data }: IoAccess): void {
-    if (input) data.setUint32(0, this.pc.ports.read(port, size, this.id), true);
-    else this.pc.ports.write(port, size, narrow(data.getUint32(0, true), size), this.id);
+    const { ports } = this.pc;
+    if (input) data.setUint32(0, ports.read(port, size, this.id), true);
+    else ports.write(port, size, narrow(data.getUint32(0, true), size), this.id);
+    this.trace?.port(narrow(data.getUint32(0, true), size), ports.answered);
   }
 
   private assistedMemory({ write, gpa, size, data }: MemAccess): void {
@@ -435,7 +458,9 @@ export class RunLoop {
       const piece = Math.min(size - at, 8);
       if (write) {
         const high = piece === 8 ? data.getUint32(at + 4, true) : 0;
-        mmio.write(gpa + at, piece, narrow(data.getUint32(at, true), piece), this.id, high);
+        const low = narrow(data.getUint32(at, true), piece);
+        mmio.write(gpa + at, piece, low, this.id, high);
+        this.trace?.memory(gpa + at, piece, true, low, high, mmio.answered);
         continue;
       }
       const low = mmio.read(gpa + at, piece, this.id);
@@ -443,6 +468,7 @@ export class RunLoop {
       else if (piece === 2) data.setUint16(at, low, true);
       else data.setUint32(at, low, true);
       if (piece === 8) data.setUint32(at + 4, mmio.high, true);
+      this.trace?.memory(gpa + at, piece, false, low, piece === 8 ? mmio.high : 0, mmio.answered);
     }
   }
 
@@ -452,7 +478,8 @@ export class RunLoop {
     this.lock.acquire();
     const value = isApicMsr(index) ? this.lapic.readMsr(index) : pc.msrs[this.id].read(index);
     this.lock.release();
-    if (value === null) return this.inject(EventType.EXCP, VECTOR_GP);
+    if (value === null) return this.fault(VECTOR_GP);
+    this.trace?.msr(value.low, value.high, pc.msrNumber(index));
     vcpu.state.setGprHalves(Gpr.RAX, value.low, 0);
     vcpu.state.setGprHalves(Gpr.RDX, value.high, 0);
     advance(vcpu);
@@ -470,7 +497,8 @@ export class RunLoop {
       ? this.lapic.writeMsr(index, low, high)
       : pc.msrs[this.id].write(index, low, high);
     this.lock.release();
-    if (!taken) return this.inject(EventType.EXCP, VECTOR_GP);
+    if (!taken) return this.fault(VECTOR_GP);
+    this.trace?.msr(low, high, pc.msrNumber(index));
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
   }
@@ -483,14 +511,26 @@ export class RunLoop {
     if (delta !== 0n) this.tsc.put(BigInt.asUintN(64, this.tsc.take() + delta));
   }
 
+  /** The guest gets an exception for what it did. */
+  private fault(vector: number): void {
+    this.trace?.fault();
+    this.inject(EventType.EXCP, vector);
+  }
+
   private crash(reason: string): void {
     const { nvmm, machine, vcpu } = this;
     this.parked = true;
+    this.trace?.end();
     nvmm.getState(machine, vcpu, State.GPRS);
     const rip = address(vcpu.state.gprLow(Gpr.RIP), vcpu.state.gprHigh(Gpr.RIP));
     this.environment.report({
       kind: 'crash',
-      crash: { vcpu: this.id, reason, rip, exits: this.ring.lines() },
+      crash: {
+        vcpu: this.id,
+        reason,
+        rip,
+        exits: this.trace === null ? [] : exitLines(this.trace.written, this.pc.names),
+      },
     });
   }
 

@@ -6,6 +6,7 @@ import { backends } from './backends.ts';
 import { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { absentDisk } from './disk.ts';
 import { messageOf } from './errors.ts';
+import { ExitTraceWriter } from './exit-trace.ts';
 import type { SharedMemory } from './memory.ts';
 import { backendMemory, GuestRam } from './memory.ts';
 import type { PcShared } from './pc.ts';
@@ -27,6 +28,8 @@ export interface VcpuStart {
   memory: SharedMemory;
   machine: MachineHandle;
   control: SharedArrayBuffer;
+  /** This vCPU's exit trace; null: exits are not traced. */
+  trace: SharedArrayBuffer | null;
   pc: PcShared;
 }
 
@@ -87,6 +90,7 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     lock: new DeviceLock(data.control),
     clock,
     mailbox: mailboxes[data.vcpu],
+    trace: data.trace === null ? null : new ExitTraceWriter(data.trace),
     report: say,
     serve: () => {
       for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {

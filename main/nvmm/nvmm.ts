@@ -75,6 +75,8 @@ export interface Vcpu {
   readonly state: VcpuState;
   readonly event: VcpuEvent;
   readonly exit: VcpuExit;
+  /** Instructions retired since it was created, where the backend counts them. As of the last exit. */
+  readonly instructions?: number;
 }
 
 /** CTL_MACH_INFO. */

@@ -58,7 +58,7 @@ describe('vitrine run', () => {
     const { status, out, err } = finish(...flat('tripleFault'));
     expect([status, out]).toEqual([3, 'T']);
     expect(err).toMatch(/the guest crashed: triple fault on vCPU 0, RIP 0x7c0b/);
-    expect(err).toContain('IO out port 0x3f8, 1 bytes at 0x7c05');
+    expect(err).toContain('IO out port 0x3f8, 1 byte at 0x7c05 = 0x54 (uart0)');
   });
 
   it('nothing answers with all ones', () =>

@@ -6,6 +6,8 @@ import type { VcpuReport } from '../../../main/machine/run-loop.ts';
 import { RunLoop } from '../../../main/machine/run-loop.ts';
 import { EventType, Exit, Gpr, Intr } from '../../../main/nvmm/constants.ts';
 import { NvmmError } from '../../../main/nvmm/errors.ts';
+import { exitInfo } from '../../../main/machine/exit-info.ts';
+import { createExitTrace, ExitRecord, ExitTrace, ExitTraceWriter } from '../../../main/machine/exit-trace.ts';
 import type { Step } from './fake-nvmm.ts';
 import { FakeNvmm } from './fake-nvmm.ts';
 
@@ -20,6 +22,7 @@ function play(steps: Step[], prepare: (pc: Pc) => void = () => undefined) {
   clock.freeze(0);
   clock.unfreeze();
   const reports: VcpuReport[] = [];
+  const trace = createExitTrace();
   const pc: Pc = new Pc(sharePc(1, [], 0), {
     ram: new GuestRam(createMemory(4 * MIB, 0)),
     clock,
@@ -35,6 +38,7 @@ function play(steps: Step[], prepare: (pc: Pc) => void = () => undefined) {
   pc.reset();
   const loop: RunLoop = new RunLoop({
     ...{ nvmm, machine: nvmm.machine, vcpu: nvmm.vcpu, pc, lock: new DeviceLock(control), clock, mailbox },
+    trace: new ExitTraceWriter(trace),
     report: (report) => {
       reports.push(report);
       if (report.kind === 'paused') mailbox.command(Command.RUN);
@@ -48,7 +52,7 @@ function play(steps: Step[], prepare: (pc: Pc) => void = () => undefined) {
   nvmm.script.push(...steps);
   nvmm.after = () => mailbox.command(Command.STOP);
   loop.run();
-  return { nvmm, pc, reports, state: nvmm.vcpu.state, mailbox };
+  return { nvmm, pc, reports, state: nvmm.vcpu.state, mailbox, trace: new ExitTrace(trace) };
 }
 
 /** A step that only looks at what came before it. */
@@ -209,7 +213,10 @@ describe('the run loop', () => {
     ]);
     const crash = reports.find((report) => report.kind === 'crash')!.crash;
     expect(crash).toMatchObject({ vcpu: 0, reason: 'triple fault', rip: '0xffffffff81000000' });
-    expect(crash.exits).toEqual(['IO out port 0x80, 1 bytes at 0x1234', 'SHUTDOWN']);
+    expect(crash.exits).toEqual([
+      'IO out port 0x80, 1 byte at 0x1234 = 0x0 (dma pages)',
+      'SHUTDOWN at 0xffffffff81000000',
+    ]);
   });
 
   it('stands still after the guest asked for a reset', () => {
@@ -237,6 +244,43 @@ describe('the run loop', () => {
     ]);
     expect(pc.interrupts.apics.get(0).cr8).toBe(9);
     expect(state.cr8).toBe(0);
+  });
+
+  it('traces every exit with its values and who answered', () => {
+    const { pc, trace } = play([
+      (vcpu) => {
+        vcpu.state.rip = 0x1000n;
+        vcpu.state.setGprHalves(Gpr.RAX, 0xdead_5a, 0);
+        vcpu.leaveIo(0x3ff, 1, false, 0x1001);
+      },
+      (vcpu) => vcpu.leaveIo(0x3ff, 1, true, 0x1002),
+      (vcpu) => vcpu.leaveIo(0x9999, 2, true, 0x1004),
+      (vcpu) => {
+        vcpu.leave(Exit.MEMORY);
+        vcpu.exit.setMemory(2, 0xfee0_0080);
+        vcpu.operand.setUint32(0, 0x20, true);
+      },
+      (vcpu) => vcpu.leaveMsr(0x1b, null, 0x1010),
+      (vcpu) => vcpu.leaveMsr(0x2ff, 0xc00n, 0x1020),
+      (vcpu) => vcpu.leaveMsr(0xffff_ffff, null, 0x1030),
+      (vcpu) => vcpu.leave(Exit.STOPPED),
+    ]);
+    const record = new ExitRecord();
+    const infos = Array.from({ length: trace.count }, (_, number) => {
+      expect(trace.read(number, record)).toBe(true);
+      return exitInfo(number, 0, record, pc.names);
+    });
+    expect(infos).toMatchObject([
+      { reason: 'IO', rip: '0x1000', port: 0x3ff, direction: 'write', value: '0x5a', device: 'uart0' },
+      { reason: 'IO', rip: '0x1001', port: 0x3ff, direction: 'read', value: '0x5a', device: 'uart0' },
+      { reason: 'IO', rip: '0x1002', port: 0x9999, size: 2, value: '0xffff', device: 'nobody' },
+      { reason: 'MEMORY', gpa: 0xfee0_0080, direction: 'write', value: '0x20', device: 'lapic' },
+      { reason: 'RDMSR', msr: 0x1b, value: '0xfee00900', device: 'lapic' },
+      { reason: 'WRMSR', msr: 0x2ff, value: '0xc00', device: 'msrs' },
+      { reason: 'RDMSR', msr: 0xffff_ffff, fault: true },
+      { reason: 'STOPPED', event: { type: 'exception', vector: 13 } },
+    ]);
+    expect(infos.every(({ run, duration }) => run === 0 && duration !== undefined)).toBe(true);
   });
 
   it('counts exits by reason', () => {
