@@ -13,7 +13,7 @@ import {
 import { Record, Slot } from './state.ts';
 
 /** Longest block, in instructions: bounds what runs between two looks at the budget. */
-const BLOCK_MAXIMUM = 64;
+export const BLOCK_MAXIMUM = 64;
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
 

@@ -7,6 +7,7 @@ import type {
   BackendMemory,
   Capability,
   CpuidConf,
+  InstructionTime,
   Machine,
   MachineHandle,
   MachineInfo,
@@ -473,6 +474,10 @@ export class EmulatorNvmm implements Nvmm {
       COUNTERS.forEach((name, i) => (total[name] += values[i]));
     }
     return total;
+  }
+
+  countInstructions(machine: Machine, vcpu: Vcpu, random: () => number): InstructionTime {
+    return this.find('countInstructions', machine, vcpu).countInstructions(random);
   }
 
   close(): void {

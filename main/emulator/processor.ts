@@ -1,5 +1,6 @@
 import { Exit } from '../nvmm/constants.ts';
-import { Blocks } from './blocks.ts';
+import type { InstructionTime } from '../nvmm/nvmm.ts';
+import { Blocks, BLOCK_MAXIMUM } from './blocks.ts';
 import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
@@ -29,6 +30,11 @@ const NO_SHADOW = 0x7fffffff;
  * a run of a millisecond ends within its time.
  */
 const SLICE = 50_000;
+/**
+ * By how many instructions a burst may go beyond its budget: generated code looks at it at block ends, and leaves
+ * when it is negative. So near an exact limit instructions are run one by one.
+ */
+const OVERSHOOT = BLOCK_MAXIMUM;
 /** Milliseconds after which a run returns with NONE: NVMM's host time slice, which VMMs rely on. */
 const RUN_MILLISECONDS = 1;
 
@@ -136,8 +142,19 @@ export class Processor {
   readonly tscHz = TSC_HZ;
   private tscOffset = 0;
 
-  /** Instructions retired since power-on. */
+  /** Instructions retired since power-on, up to the last time that the budget was settled. */
   retired = 0;
+  /**
+   * Instruction time: set, the time-stamp counter follows the count of instructions, and a run returns when that
+   * has reached the limit, exactly, whatever the host's clock says.
+   */
+  private time: { limit: number; skipped: number; random(): number } | null = null;
+  /** The record that a helper is running for, or 0. */
+  private running = 0;
+  /** The budget while step() has put another in its place. */
+  private heldBudget = 0;
+  /** Too near to the limit for bursts. */
+  private tail = false;
   private readonly counters: Float64Array;
   private stepping = false;
   private nextPageRip = 0;
@@ -267,6 +284,7 @@ export class Processor {
   private helper(record: number, number: number): number {
     const { cpu } = this;
     cpu.set(Field.CURRENT, record);
+    this.running = record;
     try {
       return runHelper(this, record, number);
     } catch (reason) {
@@ -277,6 +295,8 @@ export class Processor {
       }
       if (reason instanceof GuestExit) return Leave.EXIT;
       throw reason;
+    } finally {
+      this.running = 0;
     }
   }
 
@@ -426,13 +446,13 @@ export class Processor {
     for (;;) {
       if (cpu.get(Field.PENDING) !== 0 && this.attend()) break;
       if (this.windowOpens()) break;
+      if (cpu.get(Field.BUDGET) <= 0) {
+        if (this.time === null && performance.now() >= end) break;
+        if (!this.regrant()) break;
+      }
       if (this.debug.active || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
         if (!this.step()) break;
-      } else if (!this.burst()) break;
-      if (cpu.get(Field.BUDGET) <= 0) {
-        if (performance.now() >= end) break;
-        this.regrant();
-      }
+      } else if (!(this.tail ? this.single() : this.burst())) break;
     }
     this.settle();
   }
@@ -452,9 +472,12 @@ export class Processor {
 
   private grant(): void {
     const { cpu } = this;
-    cpu.set(Field.BUDGET, SLICE);
-    cpu.set(Field.BUDGET_START, SLICE);
-    cpu.set(Field.SHADOW_AT, this.shadow ? SLICE : NO_SHADOW);
+    const left = this.time === null ? Infinity : Math.max(0, this.time.limit - this.retired);
+    this.tail = left <= OVERSHOOT;
+    const budget = this.tail ? left : Math.min(SLICE, left - OVERSHOOT);
+    cpu.set(Field.BUDGET, budget);
+    cpu.set(Field.BUDGET_START, budget);
+    cpu.set(Field.SHADOW_AT, this.shadow ? budget : NO_SHADOW);
     cpu.set(Field.WINDOW_ARMED, this.intWindow ? 1 : 0);
   }
 
@@ -473,10 +496,12 @@ export class Processor {
     counters[4] = this.handlers.modules;
   }
 
-  private regrant(): void {
+  /** Another slice; false when the limit is reached. */
+  private regrant(): boolean {
     this.settle();
     this.translator.flush();
     this.grant();
+    return this.cpu.get(Field.BUDGET) > 0;
   }
 
   private inShadow(): boolean {
@@ -514,6 +539,14 @@ export class Processor {
     // In a shadow that an armed window waits for, one instruction has to be run alone.
     if (this.intWindow && this.inShadow()) return this.step();
     const record = this.locate(false);
+    if (record < 0) return this.left(-record, 0);
+    return this.left(this.handlers.enter(this.cpu.s, record), 1);
+  }
+
+  /** As burst(), but one instruction (some rounds of a repeated one). */
+  private single(): boolean {
+    this.cpu.set(Field.LINK_FROM, 0);
+    const record = this.locate(true);
     if (record < 0) return this.left(-record, 0);
     return this.left(this.handlers.enter(this.cpu.s, record), 1);
   }
@@ -575,6 +608,7 @@ export class Processor {
     if (debug.active && (flags & Eflags.RF) === 0 && debug.hitsCode()) return this.raise(Vector.DB, 0);
     const budget = cpu.get(Field.BUDGET);
     const shadowed = this.inShadow();
+    this.heldBudget = budget;
     cpu.set(Field.BUDGET, 0);
     cpu.set(Field.SHADOW_AT, NO_SHADOW);
     cpu.set(Field.LINK_FROM, 0);
@@ -691,13 +725,72 @@ export class Processor {
 
   /** The time-stamp counter into msrLow and msrHigh. */
   readTsc(): void {
-    const ticks = Math.floor(performance.now() * 1e6 + this.tscOffset);
+    const ticks = this.ticks() + this.tscOffset;
     this.msrLow = ticks | 0;
     this.msrHigh = Math.floor(ticks / TWO_32) | 0;
   }
 
   writeTsc(low: number, high: number): void {
-    this.tscOffset = high * TWO_32 + (low >>> 0) - Math.floor(performance.now() * 1e6);
+    this.tscOffset = high * TWO_32 + (low >>> 0) - this.ticks();
+  }
+
+  /** What the time-stamp counter counts: nanoseconds of the host, or instructions. */
+  private ticks(): number {
+    if (this.time === null) return Math.floor(performance.now() * 1e6);
+    return this.count() + this.time.skipped;
+  }
+
+  /** Instructions retired so far, exact at any moment: also in the middle of a block, for its helpers. */
+  private count(): number {
+    const { cpu } = this;
+    const budget = this.stepping ? this.heldBudget : cpu.get(Field.BUDGET);
+    const inBlock = this.running === 0 ? 0 : cpu8(cpu, this.running + Record.NUMBER);
+    return this.retired + cpu.get(Field.BUDGET_START) - budget + inBlock;
+  }
+
+  /** 32 random bits: the host's, or those of the machine with instruction time. */
+  random(): number {
+    if (this.time !== null) return this.time.random();
+    return crypto.getRandomValues(this.randomWord)[0];
+  }
+  private readonly randomWord = new Uint32Array(1);
+
+  /** The instruction that the last exit was about was completed by the VMM. */
+  completed(): void {
+    this.retired++;
+  }
+
+  /** Time is the count of instructions from now on. The time-stamp counter goes on from where it stands. */
+  countTime(random: () => number): InstructionTime {
+    const { tscOffset } = this;
+    const before = this.ticks();
+    const time = { limit: this.retired, skipped: 0, random };
+    this.time = time;
+    this.tscOffset = tscOffset === 0 ? 0 : tscOffset + before - this.ticks();
+    const count = (): number => this.count();
+    return {
+      get count() {
+        return count();
+      },
+      get skipped() {
+        return time.skipped;
+      },
+      set skipped(ns) {
+        time.skipped = ns;
+      },
+      get limit() {
+        return time.limit;
+      },
+      set limit(value) {
+        time.limit = value;
+      },
+      restore: (value, skipped) => {
+        const ticks = this.ticks();
+        this.retired = value;
+        time.skipped = skipped;
+        this.tscOffset += ticks - this.ticks();
+      },
+    };
   }
 
   /** After registers were set from outside. */

@@ -1,6 +1,6 @@
-import { EventType, Exit, ExitOffset, Prot, State } from '../nvmm/constants.ts';
+import { EventType, Exit, ExitOffset, Gpr, Prot, State } from '../nvmm/constants.ts';
 import { NvmmError } from '../nvmm/errors.ts';
-import type { AssistCallbacks, CpuidConf, Machine, MemAccess, Vcpu } from '../nvmm/nvmm.ts';
+import type { AssistCallbacks, CpuidConf, InstructionTime, Machine, MemAccess, Vcpu } from '../nvmm/nvmm.ts';
 import { readAreas } from './driver.ts';
 import { hasErrorCode } from './fault.ts';
 import type { PhysicalFallback } from './linear.ts';
@@ -83,7 +83,23 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   setState(flags: number): void {
     this.committed |= flags;
     this.cached |= flags;
+    if ((flags & State.GPRS) !== 0) this.noteCompletion();
   }
+
+  /** RIP put behind the instruction that the exit was about: the VMM has completed it, so it counts. */
+  private noteCompletion(): void {
+    const { exit, state } = this.vcpu;
+    const at = exit.npcOffset();
+    if (at === undefined || !this.incomplete) return;
+    const done =
+      exit.view.getUint32(at, true) === state.gprLow(Gpr.RIP) &&
+      exit.view.getUint32(at + 4, true) === state.gprHigh(Gpr.RIP);
+    if (!done) return;
+    this.incomplete = false;
+    this.processor.completed();
+  }
+  /** The last exit was about an instruction that is not completed yet. */
+  private incomplete = false;
 
   getState(flags: number): void {
     const missing = flags & ~this.cached;
@@ -109,6 +125,11 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.assisting = false;
     processor.run();
     this.report();
+    this.incomplete = this.vcpu.exit.npcOffset() !== undefined;
+  }
+
+  countInstructions(random: () => number): InstructionTime {
+    return this.processor.countTime(random);
   }
 
   private takeEvent(): void {

@@ -89,6 +89,21 @@ export interface MachineInfo {
   time: number;
 }
 
+/**
+ * A vCPU's time as a count of instructions, one nanosecond each: its time-stamp counter is `count + skipped` plus
+ * what was written to it, and nothing of the host's clock is seen.
+ */
+export interface InstructionTime {
+  /** Instructions retired so far, with those that the VMM completed after an exit. Exact after every run. */
+  readonly count: number;
+  /** Nanoseconds that passed without an instruction (HLT). */
+  skipped: number;
+  /** run() returns NONE when `count` has reached this, exactly. */
+  limit: number;
+  /** Puts the count where it was at another time: for a vCPU whose state is put back. */
+  restore(count: number, skipped: number): void;
+}
+
 /** A structured-cloneable name of a machine or vCPU, for another thread of the same process. */
 export interface MachineHandle {
   backend: string;
@@ -153,6 +168,11 @@ export interface Nvmm {
   hvaWritten(hva: number, size: number): void;
   /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
   counters?(machine: Machine): Record<string, number>;
+  /**
+   * From now on this vCPU's time is its count of instructions, and `random` gives the 32-bit words of RDRAND and
+   * RDSEED. Absent where instructions can't be counted: hardware counts neither exactly nor the same each time.
+   */
+  countInstructions?(machine: Machine, vcpu: Vcpu, random: () => number): InstructionTime;
   /** Ends this thread's use. The last close of the owner destroys its machines. */
   close(): void;
 }

@@ -119,11 +119,9 @@ function runWrmsr(p: Processor, record: number): number {
   return exitWith(p, record, Exit.WRMSR);
 }
 
-const random = new Uint32Array(2);
 /** RDRAND and RDSEED: CF = 1, the other arithmetic flags 0. */
 function runRandom(p: Processor, record: number, bits: number): number {
-  crypto.getRandomValues(random);
-  setRegister(p, gprOf(p, record, 0), bits, random[0] | 0, random[1] | 0);
+  setRegister(p, gprOf(p, record, 0), bits, p.random() | 0, p.random() | 0);
   p.cpu.eflags = (p.cpu.eflags & ~0x8d5) | 1;
   return CONTINUE;
 }
