@@ -183,6 +183,8 @@ export class EmulatorNvmm implements Nvmm {
     this.vcpus.delete(vcpu);
     emulated.destroy();
     this.tables.locked(() => {
+      const counted = this.tables.counted(machine.machid, COUNTERS.length);
+      this.countersOf(emulated.block).forEach((count, i) => (counted[i] += count));
       this.tables.set(machine.machid, MachineWord.VCPUS + vcpu.cpuid, 0);
       this.tables.freeBlock(emulated.block);
     });
@@ -462,15 +464,20 @@ export class EmulatorNvmm implements Nvmm {
     };
   }
 
-  /** Counters of all vCPUs of a machine, whatever thread they run on. */
+  private countersOf(block: number): Float64Array {
+    const at = this.tables.blockAddress(block) + Field.COUNTERS;
+    return new Float64Array(this.memory.memory.buffer, at, COUNTERS.length);
+  }
+
+  /** Counters of all vCPUs of a machine, whatever thread they run on, and of those that it had. */
   counters(machine: Machine): Record<string, number> {
     this.check('counters', machine);
-    const total: Record<string, number> = Object.fromEntries(COUNTERS.map((name) => [name, 0]));
+    const counted = this.tables.counted(machine.machid, COUNTERS.length);
+    const total: Record<string, number> = Object.fromEntries(COUNTERS.map((name, i) => [name, counted[i]]));
     for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
       const block = this.tables.get(machine.machid, MachineWord.VCPUS + cpuid);
       if (block === 0) continue;
-      const at = this.tables.blockAddress(block - 1) + Field.COUNTERS;
-      const values = new Float64Array(this.memory.memory.buffer, at, COUNTERS.length);
+      const values = this.countersOf(block - 1);
       COUNTERS.forEach((name, i) => (total[name] += values[i]));
     }
     return total;

@@ -38,6 +38,8 @@ export const MachineWord = {
   HVA: 16,
   /** vCPU block number + 1 by cpuid. */
   VCPUS: 16 + 2 * Limit.HVA_MAPPINGS,
+  /** What the destroyed vCPUs had counted: doubles in the order of COUNTERS. */
+  COUNTED: 448,
   /** Quadruples of GPA page, page count, HVA page, protection. */
   AREAS: 512,
 } as const;
@@ -104,6 +106,12 @@ export class Tables {
   set(machid: number, word: number, value: number): void {
     this.words[this.at(this.machines + machid * MACHINE_BYTES, word)] = value;
   }
+  /** A machine's sums of counters, in shared memory. */
+  counted(machid: number, length: number): Float64Array {
+    const at = this.machines + machid * MACHINE_BYTES + 4 * MachineWord.COUNTED;
+    return new Float64Array(this.words.buffer, at, length);
+  }
+
   /** Empties a machine's table. */
   clearMachine(machid: number): void {
     const start = this.at(this.machines + machid * MACHINE_BYTES, 0);

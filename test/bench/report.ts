@@ -29,3 +29,10 @@ export interface BootReport {
   /** Milliseconds from the start of the process to the first line of /init. */
   kernels: { name: string; bits: Bits; results: Record<string, number[]> }[];
 }
+
+/** docs/performance.json. */
+export interface Performance {
+  machine: string[];
+  cpu: CpuReport | null;
+  boot: BootReport | null;
+}

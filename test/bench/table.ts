@@ -8,7 +8,7 @@ export const groups = [
     rows: ['sieve', 'crc32', 'sha256', 'qsort', 'fib', 'bytecode', 'mix64', 'chase', 'nbody-sse'],
   },
   { name: 'memory', rows: ['memcpy', 'repmovs', 'wordcopy'] },
-  { name: 'memory, buffers 1 MiB apart', rows: ['memcpy-aliased', 'repmovs-aliased', 'wordcopy-aliased'] },
+  { name: 'memory, buffers 16 MiB apart', rows: ['memcpy-aliased', 'repmovs-aliased', 'wordcopy-aliased'] },
   { name: 'x87', rows: ['nbody-x87'] },
   { name: 'kernel', rows: ['getppid', 'faults', 'fork', 'exec', 'pipe'] },
   { name: 'self-modifying code', rows: ['smc'] },

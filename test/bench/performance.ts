@@ -1,0 +1,56 @@
+/**
+ * Writes what bench:cpu and bench:boot measured into docs: performance.json (the numbers), performance.svg (the
+ * plot), and the part of performance.md between its markers. A part that isn't given keeps what is there.
+ *
+ *   npm run bench:report -- [--cpu FILE] [--boot FILE]
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release, type, version } from 'node:os';
+import { join } from 'node:path';
+import { root, textOption } from './bench.ts';
+import { page, picture } from './performance-page.ts';
+import type { Performance } from './report.ts';
+
+const docs = join(root, 'docs');
+const file = (name: string): string => join(docs, name);
+const START = '<!-- measured: written by npm run bench:report -->';
+const END = '<!-- end of what is measured -->';
+
+function machine(): string[] {
+  const qemu = spawnSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' }).stdout;
+  const manifest = JSON.parse(readFileSync(join(root, 'node_modules/v86/package.json'), 'utf8')) as {
+    version: string;
+  };
+  const { length, 0: cpu } = cpus();
+  return [
+    `${cpu.model.trim()}, ${length} CPUs`,
+    `${type()} ${release()} (${version()})`,
+    `Node ${process.version} (V8 ${process.versions.v8})`,
+    /QEMU emulator version \S+( \([^)]*\))?/.exec(qemu)?.[0] ?? 'QEMU is not installed',
+    `v86 ${manifest.version}`,
+  ];
+}
+
+const read = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T;
+
+const before: Partial<Performance> = existsSync(file('performance.json'))
+  ? read<Performance>(file('performance.json'))
+  : {};
+const [cpu, boot] = [textOption('cpu', ''), textOption('boot', '')];
+const measured: Performance = {
+  machine: cpu !== '' || boot !== '' ? machine() : (before.machine ?? machine()),
+  cpu: cpu === '' ? (before.cpu ?? null) : read<Performance['cpu']>(cpu),
+  boot: boot === '' ? (before.boot ?? null) : read<Performance['boot']>(boot),
+};
+writeFileSync(file('performance.json'), `${JSON.stringify(measured, null, 1)}\n`);
+writeFileSync(file('performance.svg'), picture(measured));
+
+const text = readFileSync(file('performance.md'), 'utf8');
+const [from, to] = [text.indexOf(START), text.indexOf(END)];
+if (from < 0 || to < from) throw new Error(`docs/performance.md lacks its markers ${START} and ${END}`);
+writeFileSync(
+  file('performance.md'),
+  `${text.slice(0, from + START.length)}\n\n${page(measured)}\n\n${text.slice(to)}`,
+);
+console.log('docs/performance.json, performance.svg and performance.md are written');
