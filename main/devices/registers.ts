@@ -51,6 +51,8 @@ export interface RegisterBlock {
 /** Hands out register blocks from one SharedArrayBuffer, in the order of construction (the same on every thread). */
 export class RegisterArena {
   readonly buffer: SharedArrayBuffer;
+  /** Where each block is, in bytes. */
+  readonly blocks: { start: number; end: number }[] = [];
   private next = 0;
   /** True on the thread that made the buffer: blocks then start with their reset values. */
   private readonly fresh: boolean;
@@ -64,6 +66,7 @@ export class RegisterArena {
     const start = (this.next + 7) & ~7;
     const { block, end } = build(layout, this.buffer, start);
     this.next = end;
+    this.blocks.push({ start, end });
     if (this.fresh) block.resetAll();
     return block;
   }

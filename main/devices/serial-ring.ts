@@ -133,6 +133,18 @@ export class SerialRing implements SerialBackend, SerialSource {
     return count;
   }
 
+  /** What waits in it. Only while neither side works. */
+  contents(): Uint8Array {
+    const read = this.words[READ];
+    return Uint8Array.from({ length: this.available() }, (_, i) => this.data[(read + i) & this.mask]);
+  }
+
+  /** Puts other bytes in place of what waits; what does not fit is left out. Only while neither side works. */
+  replace(bytes: Uint8Array): void {
+    Atomics.store(this.words, READ, this.words[WRITTEN]);
+    this.write(bytes);
+  }
+
   /** Consumer: asks to be woken by the next byte. False when there is one already: read on instead. */
   sleep(): boolean {
     Atomics.store(this.words, SLEEPING, 1);

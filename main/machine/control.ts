@@ -65,6 +65,11 @@ export class Mailbox {
     this.tsc[3] = ticksPerNs;
   }
 
+  /** The counter is set to a value, and counts as fast as before. */
+  restartTsc(low: number, high: number, ns: number): void {
+    this.relateTsc(low, high, ns, this.ticksPerNs);
+  }
+
   get ticksPerNs(): number {
     return this.tsc[3];
   }

@@ -1,17 +1,22 @@
 import { randomFillSync } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
-import type { Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
+import { Msr, StateOffset } from '../nvmm/constants.ts';
+import { VcpuState } from '../nvmm/layout.ts';
+import type { Backend, Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
 import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
 import type { Answers, MachineAccess } from './answers.ts';
 import { lookingAnswers } from './answers.ts';
 import { backends } from './backends.ts';
 import { boot } from './boot/boot.ts';
 import { resetState } from './boot/cpu-state.ts';
+import type { MachineCapture, VcpuCapture } from './capture.ts';
+import { loadDevices, saveDevices } from './capture.ts';
 import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { RawDisk } from './disk.ts';
 import { startVcpuThread } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import { namedCounters } from './exit-names.ts';
+import type { SharedMemory } from './memory.ts';
 import { backendMemory, createMemory, GuestRam } from './memory.ts';
 import { Pc, sharePc, VIRTIO_CONSOLE } from './pc.ts';
 import type {
@@ -30,6 +35,8 @@ import { Tracing } from './tracing.ts';
 import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
 
+const TSC_OFFSET = StateOffset.MSRS + 8 * Msr.TSC;
+
 /** A vCPU as the I/O thread sees it. */
 interface VcpuThread {
   worker: Worker;
@@ -37,6 +44,8 @@ interface VcpuThread {
   handle: VcpuHandle | null;
   paused: boolean;
   stopped: boolean;
+  /** The thread is no more. */
+  gone: boolean;
 }
 
 /** The machine on its I/O thread: makes everything, runs the verbs one after the other, serves what blocks. */
@@ -45,9 +54,10 @@ export class Machine implements MachineAccess {
   private readonly send: (message: FromMachine) => void;
   /** The guest switched itself off, or nothing can go on: the process may end. */
   private readonly ended: () => void;
-  private readonly nvmm: Nvmm;
-  private readonly backendName: string;
-  private readonly machine: NvmmMachine;
+  /** These three change together, when the backend is switched. */
+  private nvmm: Nvmm;
+  private backendName: Backend['name'];
+  private machine: NvmmMachine;
   readonly ram: GuestRam;
   private readonly control: SharedArrayBuffer;
   private readonly lock: DeviceLock;
@@ -55,15 +65,17 @@ export class Machine implements MachineAccess {
   private readonly disks: RawDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
-  private readonly startVcpu: Omit<VcpuStart, 'vcpu' | 'trace'>;
+  private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc'>;
   private readonly tracing: Tracing;
-  private readonly vcpus: VcpuThread[] = [];
+  private vcpus: VcpuThread[] = [];
   private state: MachineState = 'starting';
   /** Verbs run one after the other. */
   private queue: Promise<unknown> = Promise.resolve();
   /** Called at each message of a vCPU: whoever waits for one looks again. */
   private waiting: (() => void)[] = [];
   private failure: string | null = null;
+  /** The vCPUs are between two backends. */
+  private switching = false;
   private nextRequest = 1;
   /** What vCPUs have answered to requests, until it is taken. */
   private readonly answered = new Map<number, Extract<FromVcpu, { kind: 'answer' | 'refusal' }>>();
@@ -77,12 +89,11 @@ export class Machine implements MachineAccess {
     const backend = chooseBackend(backends, config.backend);
     this.backendName = backend.name;
     this.disks = config.disks.map((disk) => new RawDisk(disk));
-    const memory = createMemory(config.memory, backend.privateSize(config.vcpus, config.memory));
-    this.nvmm = backend.open(backendMemory(memory));
-    this.machine = this.nvmm.machineCreate();
+    // Room for whichever backend the machine may be switched to; what is not used takes no memory of the host.
+    const needs = backends.map((one) => one.privateSize(config.vcpus, config.memory));
+    const memory = createMemory(config.memory, Math.max(...needs));
     this.ram = new GuestRam(memory);
-    this.ram.map(this.nvmm, this.machine);
-    this.ram.attach(this.nvmm);
+    [this.nvmm, this.machine] = this.open(backend, memory);
     this.control = createControl(config.vcpus);
     this.lock = new DeviceLock(this.control);
     this.clock = new MachineClock(this.control);
@@ -116,11 +127,17 @@ export class Machine implements MachineAccess {
         new SerialPump(port, output, this.pc.inputs[port], { send, poll: (at) => this.pollSerial(at) }),
     );
     this.tracing = new Tracing(config, { pc: this.pc, clock: this.clock, lock: this.lock, mailboxes });
-    this.answers = { stats: () => this.stats(), ...lookingAnswers(this), ...this.tracing.answers() };
+    this.answers = {
+      stats: () => this.stats(),
+      ...lookingAnswers(this),
+      ...this.tracing.answers(),
+      'backend.switch': async ({ backend }) => {
+        await this.switchBackend(backend);
+        return null;
+      },
+    };
     this.startVcpu = {
-      backend: backend.name,
       memory,
-      machine: this.nvmm.machineShare(this.machine),
       control: this.control,
       pc: { ...shared, registers: this.pc.arena.buffer },
     };
@@ -130,10 +147,7 @@ export class Machine implements MachineAccess {
   async start(): Promise<void> {
     this.say('starting');
     this.load();
-    for (let id = 0; id < this.config.vcpus; id++) this.vcpus.push(this.startThread(id));
-    await this.until(() => this.vcpus.every(({ handle, paused }) => handle !== null && paused));
-    const handles = this.vcpus.map(({ handle }) => handle!);
-    for (const { worker } of this.vcpus) worker.postMessage({ kind: 'handles', handles } satisfies ToVcpu);
+    await this.startThreads();
     for (const pump of this.pumps) pump.start();
     this.go();
   }
@@ -159,9 +173,72 @@ export class Machine implements MachineAccess {
     return this.verb(async () => {
       this.require('reset', 'running', 'paused', 'crashed');
       await this.halt();
+      await this.askVcpus('capture.discard', null);
       this.load();
       this.go();
     });
+  }
+
+  /**
+   * Runs the machine on another backend from now on: its state moves through getState and setState, memory and
+   * devices stay where they are. Only while it is paused. When the new one fails, the old one goes on.
+   */
+  switchBackend(choice: MachineConfig['backend']): Promise<void> {
+    return this.verb(async () => {
+      this.require('switch its backend', 'paused');
+      const to = chooseBackend(backends, choice);
+      const from = chooseBackend(backends, this.backendName);
+      if (to === from) return;
+      const states = await this.askVcpus('capture.save', null);
+      this.switching = true;
+      await this.stopThreads();
+      try {
+        await this.moveTo(to, states);
+      } catch (error) {
+        for (const thread of this.vcpus) thread.stopped = true;
+        await Promise.all(this.vcpus.map(({ worker }) => worker.terminate()));
+        this.failure = null;
+        this.switching = false;
+        await this.moveTo(from, states);
+        throw new MachineError('host', `${to.name} can't take the machine: ${messageOf(error)}`);
+      } finally {
+        this.switching = false;
+        this.say('paused');
+      }
+    });
+  }
+
+  /** The state of the machine, without its RAM. Only while it is paused, and from within a verb. */
+  async capture(): Promise<MachineCapture> {
+    for (const pump of this.pumps) pump.look();
+    const vcpus = await this.askVcpus('capture.save', null);
+    return this.lock.run(() => ({
+      clock: this.clock.now(),
+      devices: saveDevices(this.pc),
+      inputs: this.pc.inputs.map((ring) => ring.contents()),
+      outputs: this.pc.outputs.map((ring) => ring.contents()),
+      vcpus,
+    }));
+  }
+
+  /** Puts a state back that `capture` gave; `restoreRam` puts the memory back that belongs to it. As `capture`. */
+  async revive(capture: MachineCapture, restoreRam: () => void | Promise<void>): Promise<void> {
+    await this.askVcpus('capture.discard', null);
+    await restoreRam();
+    this.lock.run(() => {
+      this.ram.rewritten();
+      this.clock.freeze(capture.clock);
+      loadDevices(this.pc, capture.devices);
+      capture.inputs.forEach((bytes, port) => this.pc.inputs[port].replace(bytes));
+      capture.outputs.forEach((bytes, port) => this.pc.outputs[port].replace(bytes));
+      capture.vcpus.forEach(({ state }, id) => {
+        const { view } = new VcpuState(state);
+        const low = view.getUint32(TSC_OFFSET, true);
+        this.vcpus[id].mailbox.restartTsc(low, view.getUint32(TSC_OFFSET + 4, true), capture.clock);
+      });
+    });
+    await Promise.all(capture.vcpus.map((vcpu, id) => this.request(id, 'capture.load', vcpu)));
+    for (const pump of this.pumps) pump.look();
   }
 
   powerButton(): Promise<void> {
@@ -190,6 +267,21 @@ export class Machine implements MachineAccess {
     params: VcpuRequests[N]['params'],
   ): Promise<VcpuRequests[N]['result']> {
     this.require('look into a vCPU', 'paused', 'crashed');
+    return this.request(vcpu, name, params);
+  }
+
+  private askVcpus<N extends VcpuRequestName>(
+    name: N,
+    params: VcpuRequests[N]['params'],
+  ): Promise<VcpuRequests[N]['result'][]> {
+    return Promise.all(this.vcpus.map((_, id) => this.request(id, name, params)));
+  }
+
+  private async request<N extends VcpuRequestName>(
+    vcpu: number,
+    name: N,
+    params: VcpuRequests[N]['params'],
+  ): Promise<VcpuRequests[N]['result']> {
     const thread = this.vcpus[vcpu];
     if (thread === undefined) throw new MachineError('wrong-state', `There is no vCPU ${vcpu}.`);
     const call = this.nextRequest++;
@@ -271,15 +363,59 @@ export class Machine implements MachineAccess {
     if (vcpu.handle !== null) this.nvmm.vcpuStop(vcpu.handle);
   }
 
+  /** Opens a backend over the machine's memory, and maps that into it. */
+  private open(backend: Backend, memory: SharedMemory): [Nvmm, NvmmMachine] {
+    const nvmm = backend.open(backendMemory(memory));
+    const machine = nvmm.machineCreate();
+    this.ram.map(nvmm, machine);
+    this.ram.attach(nvmm);
+    return [nvmm, machine];
+  }
+
+  /** Goes on with vCPUs on another backend; the threads of the old one have ended. */
+  private async moveTo(backend: Backend, states: VcpuCapture[]): Promise<void> {
+    this.nvmm.close();
+    this.backendName = backend.name;
+    [this.nvmm, this.machine] = this.open(backend, this.startVcpu.memory);
+    await this.startThreads();
+    await Promise.all(states.map((state, id) => this.request(id, 'capture.load', state)));
+  }
+
+  /** Starts the vCPUs' threads; they are paused then. */
+  private async startThreads(): Promise<void> {
+    this.vcpus = Array.from({ length: this.config.vcpus }, (_, id) => {
+      new Mailbox(this.control, id).command(Command.PAUSE);
+      return this.startThread(id);
+    });
+    await this.until(() => this.vcpus.every(({ handle, paused }) => handle !== null && paused));
+    const handles = this.vcpus.map(({ handle }) => handle!);
+    for (const { worker } of this.vcpus) worker.postMessage({ kind: 'handles', handles } satisfies ToVcpu);
+  }
+
+  /** Ends the vCPUs' threads: afterwards nobody uses the backend but this one. */
+  private async stopThreads(): Promise<void> {
+    for (const { mailbox } of this.vcpus) mailbox.command(Command.STOP);
+    this.vcpus.forEach((_, id) => this.kick(id));
+    await this.until(() => this.vcpus.every(({ gone }) => gone));
+  }
+
   private startThread(id: number): VcpuThread {
-    const workerData: VcpuStart = { ...this.startVcpu, vcpu: id, trace: this.tracing.buffers[id] ?? null };
+    const workerData: VcpuStart = {
+      ...this.startVcpu,
+      backend: this.backendName,
+      machine: this.nvmm.machineShare(this.machine),
+      vcpu: id,
+      trace: this.tracing.buffers[id] ?? null,
+    };
     const worker = startVcpuThread(workerData);
     const mailbox = new Mailbox(this.control, id);
-    const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false };
+    const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false, gone: false };
     worker.on('message', (message: FromVcpu) => this.hear(thread, message));
     worker.on('error', (error) => this.fail(`vCPU ${id} ended: ${messageOf(error)}`));
     worker.on('exit', (code) => {
+      thread.gone = true;
       if (!thread.stopped) this.fail(`vCPU ${id}'s thread ended unexpectedly (exit code ${code}).`);
+      this.wakeWaiting();
     });
     return thread;
   }
@@ -318,6 +454,10 @@ export class Machine implements MachineAccess {
         this.answered.set(message.call, message);
         break;
     }
+    this.wakeWaiting();
+  }
+
+  private wakeWaiting(): void {
     for (const look of this.waiting.splice(0)) look();
   }
 
@@ -331,9 +471,9 @@ export class Machine implements MachineAccess {
   private fail(message: string): void {
     if (this.failure !== null || this.state === 'stopping') return;
     this.failure = message;
-    for (const look of this.waiting.splice(0)) look();
-    // A start that failed is answered as such; a running machine ends here.
-    if (this.state === 'starting') return;
+    this.wakeWaiting();
+    // A start or a switch that failed is answered as such; a running machine ends here.
+    if (this.state === 'starting' || this.switching) return;
     for (const pump of this.pumps) pump.flush();
     void this.sayTrace().then(() => {
       this.send({ kind: 'status', status: { state: 'failed', backend: this.backendName, message } });
@@ -359,9 +499,7 @@ export class Machine implements MachineAccess {
 
   private async end(status: { state: 'off'; message?: string | undefined }): Promise<void> {
     this.say('stopping');
-    for (const { mailbox } of this.vcpus) mailbox.command(Command.STOP);
-    this.vcpus.forEach((_, id) => this.kick(id));
-    await this.until(() => this.vcpus.every(({ stopped }) => stopped));
+    await this.stopThreads();
     for (const pump of this.pumps) pump.flush();
     for (const disk of this.disks) {
       if (!disk.readOnly) disk.flush();

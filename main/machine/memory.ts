@@ -109,7 +109,8 @@ export class GuestRam implements GuestMemory {
   private readonly words32: Uint32Array;
   private readonly view: DataView;
   private readonly areas: Area[];
-  private readonly start: number;
+  /** Host address of the first byte of RAM. */
+  readonly start: number;
   /** Called after each write with a host address and a length, so that the backend can forget code there. */
   private written: (hva: number, size: number) => void = () => undefined;
 
@@ -126,6 +127,11 @@ export class GuestRam implements GuestMemory {
   /** From now on writes are told to this backend. */
   attach(nvmm: Nvmm): void {
     this.written = (hva, size) => nvmm.hvaWritten(hva, size);
+  }
+
+  /** All of it may have changed by other means than these. */
+  rewritten(): void {
+    this.written(this.start, this.size);
   }
 
   /** Gives the machine its memory. RAM is zero afterwards (hvaMap makes it so), so load images later. */

@@ -1,4 +1,5 @@
-import type { Layout, RegisterArena, Registers } from '../devices/registers.ts';
+import type { Device } from '../devices/device.ts';
+import type { Layout, RegisterArena, Registers, SavedRegisters } from '../devices/registers.ts';
 
 /**
  * Model-specific registers that NVMM leaves to the VMM (Intel SDM volume 4; the answers are QEMU's): the MTRRs,
@@ -60,16 +61,26 @@ export interface MsrValue {
 }
 
 /** One vCPU's registers. */
-export class Msrs {
+export class Msrs implements Device {
+  readonly name: string;
   readonly regs: Registers<typeof LAYOUT>;
   private readonly value: MsrValue = { low: 0, high: 0 };
 
-  constructor(arena: RegisterArena) {
+  constructor(arena: RegisterArena, vcpu: number) {
+    this.name = `msrs${vcpu}`;
     this.regs = arena.allocate(LAYOUT);
   }
 
   reset(): void {
     this.regs.resetAll();
+  }
+
+  save(): SavedRegisters {
+    return this.regs.saveAll();
+  }
+
+  load(saved: SavedRegisters): void {
+    this.regs.loadAll(saved);
   }
 
   /** Null: no such register, the guest gets #GP. */

@@ -194,12 +194,12 @@ export class Pc {
     for (const device of [pit, rtc, port92, i8042, this.acpi, dma, resetPort]) device.attach(this.ports);
     this.lapicNumber = this.names.number('lapic');
     this.msrsNumber = this.names.number('msrs');
-    this.msrs = Array.from({ length: shared.vcpus }, () => new Msrs(arena));
+    this.msrs = Array.from({ length: shared.vcpus }, (_, vcpu) => new Msrs(arena, vcpu));
     this.timed = [pit, rtc, this.acpi, ...this.uarts];
-    const { pic, ioapic, apics } = this.interrupts;
+    const { keyboard, mouse } = i8042;
     this.devices = [
-      ...[pic, ioapic, ...apics.all, pit, rtc, port92, i8042, this.acpi, resetPort, dma, irq4, irq3],
-      ...[...this.uarts, pci, ...pci.functions],
+      ...[...this.interrupts.devices, pit, rtc, port92, i8042, keyboard, mouse, this.acpi, resetPort, dma],
+      ...[irq4, irq3, ...this.uarts, pci, ...pci.functions, ...this.msrs],
     ];
   }
 
@@ -211,7 +211,11 @@ export class Pc {
       if (device instanceof PciBus) device.functions.forEach((f) => functions.add(f));
     }
     for (const device of this.devices) if (!functions.has(device)) device.reset();
-    for (const msrs of this.msrs) msrs.reset();
+    this.moved();
+  }
+
+  /** Registers that say where devices are were set without their knowing. */
+  moved(): void {
     this.ports.changed();
     this.mmio.changed();
   }

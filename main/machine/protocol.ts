@@ -64,6 +64,8 @@ export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff';
 
 /** What can be asked of a machine: parameters and answer of each, as values that structured clone takes. */
 export interface Questions {
+  /** Runs a paused machine on another backend from now on. */
+  'backend.switch': { params: { backend: BackendChoice }; answer: null };
   stats: { params: null; answer: MachineStats };
   /** The exit trace, in any state. */
   'trace.query': { params: ExitQuery; answer: ExitPage };

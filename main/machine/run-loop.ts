@@ -14,6 +14,7 @@ import type {
   Vcpu,
 } from '../nvmm/nvmm.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
+import type { QueuedEvent, VcpuCapture } from './capture.ts';
 import type { DeviceLock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
 import { address, counterOf, exitLines, exitName } from './exit-names.ts';
@@ -46,6 +47,12 @@ export interface VcpuEnvironment {
   /** Takes the messages that have come. While the vCPU is paused, and when it is about to go on. */
   serve(): void;
 }
+
+/**
+ * Entries that an event gets to be delivered in before a pause. One is enough, unless a stop comes first or the
+ * delivery itself leaves to a device.
+ */
+const SETTLING_RUNS = 16;
 
 const RFLAGS_IF = 1 << 9;
 const VECTOR_NMI = 2;
@@ -85,7 +92,7 @@ export class RunLoop {
   /** Devices were touched: their deadlines, and the local APIC's TPR, may be others. */
   private stale = true;
   /** An exception waits for the next entry: nothing else can be injected. */
-  private eventQueued = false;
+  private queued: QueuedEvent | null = null;
   private deadline = 0;
   private cr8 = 0;
   /** Where the time stamp counter stood when the vCPU was paused: it goes on from there. */
@@ -128,11 +135,27 @@ export class RunLoop {
       this.prepare();
       // Delivering may have found an INIT, which puts the vCPU to sleep.
       if (this.parked || this.halted) continue;
-      this.nvmm.run(this.machine, this.vcpu);
-      this.eventQueued = false;
+      this.enter();
       this.handle();
     }
     this.environment.report({ kind: 'stopped', vcpu: this.id });
+  }
+
+  private enter(): void {
+    this.nvmm.run(this.machine, this.vcpu);
+    this.queued = null;
+  }
+
+  /**
+   * Lets the vCPU take an event whose delivery was interrupted: the state says that there is one, but not which. Only
+   * what moves the guest on does that, so it runs on for less than a time slice.
+   */
+  private settle(): void {
+    for (let runs = 0; runs < SETTLING_RUNS && !this.parked && !this.halted; runs++) {
+      if ((this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
+      this.enter();
+      this.handle();
+    }
   }
 
   private configure(): void {
@@ -150,6 +173,7 @@ export class RunLoop {
   }
 
   private pause(): void {
+    this.settle();
     this.heldTsc = this.parked ? null : this.tsc.take();
     let answered = -1;
     for (;;) {
@@ -186,6 +210,41 @@ export class RunLoop {
     if ((flags & State.MSRS) !== 0) this.heldTsc = state.msr(Msr.TSC);
     this.nvmm.getState(this.machine, this.vcpu, State.ALL);
     this.vcpu.exit.reflect(state);
+  }
+
+  /** All that makes the vCPU go on as it would have. Only while it is paused. */
+  save(): VcpuCapture {
+    const state = this.readState();
+    if ((this.vcpu.state.intr & Intr.EVT_PENDING) !== 0) {
+      throw new Error('it is in the middle of taking an event: resume, and pause it again');
+    }
+    return { state, halted: this.halted, parked: this.parked, event: this.queued };
+  }
+
+  /**
+   * Gets rid of events that wait in the backend, before `load`: none can be called back, so the vCPU runs with them,
+   * and what it does is to be written over. Only while it is paused.
+   */
+  discard(): void {
+    for (let runs = 0; runs < SETTLING_RUNS; runs++) {
+      if (this.queued === null && (this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
+      this.enter();
+    }
+  }
+
+  /** Puts back what `save` gave, of this vCPU or of one on another backend. Only while it is paused. */
+  load({ state, halted, parked, event }: VcpuCapture): void {
+    const { vcpu } = this;
+    vcpu.state.bytes.set(state);
+    vcpu.state.intr &= ~Intr.EVT_PENDING;
+    this.nvmm.setState(this.machine, vcpu, State.ALL);
+    vcpu.exit.reflect(vcpu.state);
+    this.halted = halted;
+    this.parked = parked;
+    this.cr8 = vcpu.state.cr8;
+    this.heldTsc = vcpu.state.msr(Msr.TSC);
+    if (event !== null) this.inject(event.type, event.vector, event.error);
+    this.look();
   }
 
   /** Takes the state that the I/O thread has put into the mailbox: power-on and reset. While paused. */
@@ -248,7 +307,7 @@ export class RunLoop {
     const now = this.clock.now();
     this.trace?.enter(now);
     if (this.stale || now >= this.deadline) this.serveTimers(now);
-    if (this.attention && !this.eventQueued) {
+    if (this.attention && this.queued === null) {
       this.lock.acquire();
       this.deliver();
       this.lock.release();
@@ -321,7 +380,7 @@ export class RunLoop {
     this.vcpu.event.set(type, vector, error);
     this.nvmm.inject(this.machine, this.vcpu);
     this.trace?.inject(type, vector);
-    this.eventQueued = true;
+    this.queued = { type, vector, error };
   }
 
   /** INIT: the state of RESET. An application processor then waits for a start-up message (SDM volume 3, 9.4). */

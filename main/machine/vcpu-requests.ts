@@ -1,3 +1,4 @@
+import type { VcpuCapture } from './capture.ts';
 import { messageOf } from './errors.ts';
 import type { RunLoop } from './run-loop.ts';
 import type { FromVcpu, ToVcpu } from './vcpu.ts';
@@ -9,6 +10,10 @@ import type { FromVcpu, ToVcpu } from './vcpu.ts';
 export interface VcpuRequests {
   'state.read': { params: null; result: Uint8Array };
   'state.write': { params: { flags: number; state: Uint8Array }; result: null };
+  /** For a snapshot, see RunLoop. */
+  'capture.save': { params: null; result: VcpuCapture };
+  'capture.discard': { params: null; result: null };
+  'capture.load': { params: VcpuCapture; result: null };
 }
 
 export type VcpuRequestName = keyof VcpuRequests;
@@ -21,6 +26,15 @@ const handlers: Handlers = {
   'state.read': (loop) => loop.readState(),
   'state.write': (loop, { flags, state }) => {
     loop.writeState(flags, state);
+    return null;
+  },
+  'capture.save': (loop) => loop.save(),
+  'capture.discard': (loop) => {
+    loop.discard();
+    return null;
+  },
+  'capture.load': (loop, capture) => {
+    loop.load(capture);
     return null;
   },
 };

@@ -23,7 +23,8 @@ static void fill_exitstate(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	exit->exitstate.int_shadow = events->interrupt.shadow != 0;
 	exit->exitstate.int_window_exiting = v->int_window;
 	exit->exitstate.nmi_window_exiting = v->nmi_window;
-	exit->exitstate.evt_pending = event_pending(events);
+	/* An event that was injected and not yet handed to KVM waits as well: another one would replace it. */
+	exit->exitstate.evt_pending = event_pending(events) || atomic_load(&v->comm.event_commit);
 }
 
 /* KVM has no exit for the end of an NMI: it is looked for whenever the guest is out. */

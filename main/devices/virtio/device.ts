@@ -138,7 +138,8 @@ export abstract class VirtioDevice implements Device, Served {
   }
 
   save(): SavedRegisters {
-    return this.r.saveAll();
+    // Nothing is under way when a state is saved; the epoch is ours, and tells what was begun before a load.
+    return { ...this.r.saveAll(), epoch: 0, busy: 0 };
   }
 
   load(saved: SavedRegisters): void {
