@@ -1,7 +1,10 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
+
+import { median } from './statistics.ts';
 
 export { median, quantile } from './statistics.ts';
 
@@ -52,3 +55,35 @@ export function textOption(name: string, otherwise: string): string {
 }
 
 export const flagOption = (name: string): boolean => process.argv.includes(`--${name}`);
+
+const busy = (): number => {
+  const all = cpus().map(({ times }) => times);
+  return all.reduce((sum, { user, nice, sys, irq }) => sum + user + nice + sys + irq, 0);
+};
+
+const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => void setTimeout(resolve, milliseconds));
+
+/** A machine on which less than this is busy counts as calm, in CPUs. */
+const CALM = 0.25;
+
+/**
+ * How many CPUs are busy with something else, now that nothing is measured. With --calm SECONDS it waits for at most
+ * that time until the machine is calm.
+ */
+export async function otherLoad(): Promise<number> {
+  const deadline = performance.now() + 1000 * numberOption('calm', 0);
+  for (;;) {
+    const [from, before] = [performance.now(), busy()];
+    await sleep(500);
+    const load = (busy() - before) / (performance.now() - from);
+    if (load < CALM || performance.now() > deadline) return Math.round(load * 100) / 100;
+  }
+}
+
+/** What to say about a machine that was busy while it measured, or null. */
+export function busyWarning(loads: readonly number[]): string | null {
+  const load = median(loads);
+  if (load < CALM) return null;
+  return `before the runs ${load.toFixed(1)} CPUs were busy with something else (median): not numbers to quote`;
+}

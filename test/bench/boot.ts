@@ -4,13 +4,14 @@
  * medians and their ratios.
  *
  *   npm run bench:boot -- [--rounds 3] [--bits 64,32] [--peers emulated,tcg,v86] [--json FILE] [--options "..."]
+ *                         [--calm 0]
  *
- * Vitrine is the built one, as people run it. --options go to `vitrine run`.
+ * Vitrine is the built one, as people run it. --options go to `vitrine run`, --calm is that of bench:cpu.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Session } from '../guests/session.ts';
-import { guests, needBuild, needGuests, numberOption, textOption } from './bench.ts';
+import { busyWarning, guests, needBuild, needGuests, numberOption, otherLoad, textOption } from './bench.ts';
 import type { Bits, Guest } from './peers.ts';
 import { peers } from './peers.ts';
 import type { BootReport } from './report.ts';
@@ -47,7 +48,7 @@ async function boot(name: string, guest: Guest): Promise<{ time: number; output:
 
 const wanted = textOption('peers', Object.keys(peers).join(',')).split(',');
 const rounds = numberOption('rounds', 3);
-const report: BootReport = { date: new Date().toISOString(), options, kernels: [] };
+const report: BootReport = { date: new Date().toISOString(), options, loads: [], kernels: [] };
 if (wanted.includes('emulated')) needBuild();
 for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[]) {
   const { name, guest } = kernels[bits];
@@ -61,6 +62,7 @@ for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[])
   });
   for (let round = 1; round <= rounds; round++) {
     for (const peer of able) {
+      report.loads.push(await otherLoad());
       const { time, output } = await boot(peer, guest);
       (results[peer] ??= []).push(time);
       console.log(`${name}, round ${round}: ${peer} ${(time / 1000).toFixed(2)} s`);
@@ -82,5 +84,7 @@ for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[])
   }
   console.log();
 }
+const warning = busyWarning(report.loads);
+if (warning !== null) console.log(`BUSY: ${warning}`);
 const json = textOption('json', '');
 if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);

@@ -3,16 +3,18 @@
  *
  *   npm run bench:cpu -- [--peers native,tcg,v86,emulated] [--bits 64,32] [--bare] [--only sieve,crc32]
  *                        [--scale 100] [--rounds 3] [--repeat 2] [--json FILE] [--options "--stats"]
+ *                        [--calm 0]
  *
  * In each round every peer boots once and does each row --repeat times; what counts is the fastest of them, and of
  * the rounds the median. --bare runs the rows that need no operating system without one: a start takes a second
- * instead of a boot. --options go to `vitrine run`. The work is the same for every peer, and so must its results be:
+ * instead of a boot. --options go to `vitrine run`. --calm waits so many seconds at most, before each
+ * start, for a machine that does nothing else. The work is the same for every peer, and so must its results be:
  * another checksum is an error, not a time.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { flagOption, needGuests, numberOption, root, textOption } from './bench.ts';
+import { busyWarning, flagOption, needGuests, numberOption, otherLoad, root, textOption } from './bench.ts';
 import type { Job } from './measure.ts';
 import { lack, measure, runners } from './measure.ts';
 import type { Bits } from './peers.ts';
@@ -23,7 +25,12 @@ import { resultTables, rowNames, systemRows } from './table.ts';
 const list = (text: string): string[] => text.split(',').filter((word) => word !== '');
 
 /** One kind of guest on every peer, `rounds` times in turn. */
-async function compare(job: Job, wanted: readonly string[], rounds: number): Promise<CpuRun> {
+async function compare(
+  job: Job,
+  wanted: readonly string[],
+  rounds: number,
+  loads: number[],
+): Promise<CpuRun> {
   const { bits, bare } = job;
   const run: CpuRun = { bits, bare, results: {}, first: {}, problems: [] };
   const sums = new Checksums();
@@ -34,6 +41,7 @@ async function compare(job: Job, wanted: readonly string[], rounds: number): Pro
   });
   for (let round = 1; round <= rounds; round++) {
     for (const name of able) {
+      loads.push(await otherLoad());
       const from = performance.now();
       try {
         const { samples, output } = await measure(name, job);
@@ -86,16 +94,19 @@ async function main(): Promise<number> {
     throw new Error('the guests cannot be built');
   }
   const runs: CpuRun[] = [];
+  const loads: number[] = [];
   for (const bits of list(textOption('bits', '64')).map(Number) as Bits[]) {
     if (!bare) needGuests(bits === 64 ? 'cloud' : '686');
-    const run = await compare({ bits, bare, words, options }, wanted, rounds);
+    const run = await compare({ bits, bare, words, options }, wanted, rounds, loads);
     runs.push(run);
     const title = `${bits}-bit guest, ${bare ? 'bare' : 'under Linux'}, scale ${scale}`;
     console.log(`\n${title}, medians of ${rounds}\n\n${resultTables(run.results, 'emulated')}`);
     for (const problem of run.problems) console.log(`\nWRONG: ${problem}`);
   }
+  const warning = busyWarning(loads);
+  if (warning !== null) console.log(`\nBUSY: ${warning}`);
   const json = textOption('json', '');
-  const report: CpuReport = { date: new Date().toISOString(), scale, rounds, repeat, options, runs };
+  const report: CpuReport = { date: new Date().toISOString(), scale, rounds, repeat, options, loads, runs };
   if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
   return runs.some(({ problems }) => problems.length > 0) ? 1 : 0;
 }

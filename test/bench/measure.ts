@@ -8,8 +8,8 @@ import { peers } from './peers.ts';
 import type { Sample } from './protocol.ts';
 import { BenchReader } from './protocol.ts';
 
-/** Where test/bench/guest.sh puts the guests. */
-const built = join(root, '.cache/bench/guests');
+/** A file that test/bench/guest.sh makes. */
+export const builtGuest = (name: string): string => join(root, '.cache/bench/guests', name);
 
 export interface Job {
   bits: Bits;
@@ -25,7 +25,7 @@ export interface Job {
 export const runners = ['native', ...Object.keys(peers)];
 
 function kernelOf({ bits, bare }: Job): string {
-  if (bare) return join(built, `bare-${archOf(bits)}.elf`);
+  if (bare) return builtGuest(`bare-${archOf(bits)}.elf`);
   return join(guests, bits === 64 ? 'vmlinuz-cloud' : 'vmlinuz-686');
 }
 
@@ -39,11 +39,11 @@ export function lack(runner: string, job: Job): string | null {
 
 function start(runner: string, job: Job): ChildProcess {
   const { bits, bare, words, options } = job;
-  if (runner === 'native') return spawn(join(built, `bench-${archOf(bits)}`), words.split(' '));
+  if (runner === 'native') return spawn(builtGuest(`bench-${archOf(bits)}`), words.split(' '));
   return peers[runner].start({
     bits,
     kernel: kernelOf(job),
-    initrd: bare ? null : join(built, `initrd-${archOf(bits)}.gz`),
+    initrd: bare ? null : builtGuest(`initrd-${archOf(bits)}.gz`),
     // What follows the two dashes is for /init.
     append: bare ? words : `console=ttyS0 panic=-1 quiet -- ${words}`,
     options,

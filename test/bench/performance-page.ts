@@ -1,6 +1,8 @@
 /** The measured part of docs/performance.md, and its plot, from the numbers. */
+import { busyWarning } from './bench.ts';
 import type { Panel } from './plot.ts';
 import { plot } from './plot.ts';
+import { profileTable } from './profile-parts.ts';
 import type { BootReport, CpuRun, Performance } from './report.ts';
 import { median } from './statistics.ts';
 import { groups, groupRatio, markdown, ratio, resultTables, rowNames, showRatio } from './table.ts';
@@ -94,9 +96,14 @@ function warmUp(run: CpuRun): string {
   return `First repetition against the best one, geometric mean of all rows: ${parts.join(', ')}.`;
 }
 
+function busyOf(loads: readonly number[]): string[] {
+  const warning = loads.length === 0 ? null : busyWarning(loads);
+  return warning === null ? [] : [`A busy machine: ${warning}.`];
+}
+
 const day = (date: string): string => date.slice(0, 10);
 
-export function page({ machine, cpu, boot }: Performance): string {
+export function page({ machine, cpu, boot, profile }: Performance): string {
   const parts = [
     '![Time of each peer relative to QEMU TCG](performance.svg)',
     `Machine: ${machine.join('; ')}.`,
@@ -110,6 +117,7 @@ export function page({ machine, cpu, boot }: Performance): string {
       `Seconds from the start of the process to the first line of /init; medians of ${rounds} interleaved rounds, ` +
         `${day(boot.date)}.`,
       bootTable(boot),
+      ...busyOf(boot.loads),
     );
   }
   for (const run of cpu?.runs ?? []) {
@@ -124,6 +132,16 @@ export function page({ machine, cpu, boot }: Performance): string {
       warmUp(run),
     );
     for (const problem of run.problems) parts.push(`**Wrong:** ${problem.split('\n')[0]}`);
+  }
+  if (cpu) parts.push(...busyOf(cpu.loads));
+  if (profile) {
+    parts.push(
+      '### Shares',
+      `A boot of the ${profile.bits}-bit kernel until it is off, and rows without an operating system at scale ` +
+        `${profile.scale}: instructions, and the time of the vCPU's thread by part of the emulator (V8's sampling ` +
+        `profiler), warming up included; ${day(profile.date)}.`,
+      profileTable(profile.guests),
+    );
   }
   return parts.join('\n\n');
 }

@@ -1,8 +1,8 @@
 /**
- * Writes what bench:cpu and bench:boot measured into docs: performance.json (the numbers), performance.svg (the
+ * Writes what bench:cpu, bench:boot and bench:profile measured into docs: performance.json (the numbers), performance.svg (the
  * plot), and the part of performance.md between its markers. A part that isn't given keeps what is there.
  *
- *   npm run bench:report -- [--cpu FILE] [--boot FILE]
+ *   npm run bench:report -- [--cpu FILE] [--boot FILE] [--profile FILE]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -37,10 +37,11 @@ const read = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T
 const before: Partial<Performance> = existsSync(file('performance.json'))
   ? read<Performance>(file('performance.json'))
   : {};
-const [cpu, boot] = [textOption('cpu', ''), textOption('boot', '')];
+const [cpu, boot, profile] = ['cpu', 'boot', 'profile'].map((name) => textOption(name, ''));
 const measured: Performance = {
   machine: cpu !== '' || boot !== '' ? machine() : (before.machine ?? machine()),
   cpu: cpu === '' ? (before.cpu ?? null) : read<Performance['cpu']>(cpu),
+  profile: profile === '' ? (before.profile ?? null) : read<Performance['profile']>(profile),
   boot: boot === '' ? (before.boot ?? null) : read<Performance['boot']>(boot),
 };
 writeFileSync(file('performance.json'), `${JSON.stringify(measured, null, 1)}\n`);

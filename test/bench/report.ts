@@ -20,12 +20,15 @@ export interface CpuReport {
   rounds: number;
   repeat: number;
   options: string[];
+  /** CPUs that were busy with something else, before each start of a peer. */
+  loads: number[];
   runs: CpuRun[];
 }
 
 export interface BootReport {
   date: string;
   options: string[];
+  loads: number[];
   /** Milliseconds from the start of the process to the first line of /init. */
   kernels: { name: string; bits: Bits; results: Record<string, number[]> }[];
 }
@@ -35,4 +38,24 @@ export interface Performance {
   machine: string[];
   cpu: CpuReport | null;
   boot: BootReport | null;
+  profile: ProfileReport | null;
+}
+
+export interface ProfiledGuest {
+  name: string;
+  /** Milliseconds: of one repetition of a row, of a boot all until it is off. */
+  time: number;
+  instructions: number;
+  /** What --stats counts in that time. */
+  counters: Record<string, number>;
+  /** Milliseconds of the vCPU's thread by part of the emulator, warming up included. */
+  parts: Record<string, number>;
+}
+
+export interface ProfileReport {
+  date: string;
+  bits: Bits;
+  scale: number;
+  options: string[];
+  guests: ProfiledGuest[];
 }

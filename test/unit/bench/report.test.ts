@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { page, picture } from '../../bench/performance-page.ts';
 import { decades, plot } from '../../bench/plot.ts';
+import { profileTable, timeByFunction, timeByPart } from '../../bench/profile-parts.ts';
 import { BenchReader, Checksums, milliseconds } from '../../bench/protocol.ts';
 import type { CpuRun, Performance } from '../../bench/report.ts';
 import { median, quantile } from '../../bench/statistics.ts';
@@ -110,13 +111,45 @@ describe('the page', () => {
   const run: CpuRun = { bits: 64, bare: false, results, first: results, problems: ['fib: 1 <2>'] };
   const performance: Performance = {
     machine: ['a machine'],
-    cpu: { date: '2026-01-02T03', scale: 100, rounds: 3, repeat: 2, options: [], runs: [run] },
+    cpu: { date: '2026-01-02T03', scale: 100, rounds: 3, repeat: 2, options: [], loads: [], runs: [run] },
+    profile: null,
     boot: {
       date: '2026-01-02T03',
       options: [],
+      loads: [0, 1.5, 1.25],
       kernels: [{ name: 'Debian cloud kernel', bits: 64, results: { emulated: [3000], tcg: [1500] } }],
     },
   };
+
+  const frame = (id: number, functionName: string, url: string) => ({ id, callFrame: { functionName, url } });
+  const profile = {
+    nodes: [
+      frame(1, '(idle)', ''),
+      frame(2, 'wasm-function[5]', 'wasm://wasm/1'),
+      frame(3, 'walk', 'file:///x/main/emulator/mmu.ts'),
+      frame(4, 'Module', ''),
+      frame(5, 'find', 'file:///x/main/emulator/decoder/lookup.ts'),
+      frame(6, 'load', 'node:internal/modules/esm/hooks'),
+      frame(7, 'set', ''),
+    ],
+    samples: [1, 2, 3, 2, 4, 5, 6, 7],
+    timeDeltas: [9000, 1000, 500, 7000, 300, 600, 9000, 100],
+  };
+
+  it('a profile is added up by part, without waiting and loading', () => {
+    expect(timeByPart(profile)).toEqual({
+      'generated code': 8,
+      'emulator/decoder': 0.6,
+      'emulator/mmu.ts': 0.5,
+      'V8 compiling': 0.3,
+      'built-in functions': 0.1,
+    });
+    expect(timeByFunction(profile)[1]).toEqual(['find emulator/decoder/lookup.ts', 0.6]);
+    const guest = { name: 'fib', time: 10, instructions: 5e6, counters: {}, parts: timeByPart(profile) };
+    expect(profileTable([guest])).toMatch(
+      /\| fib .* 5.0 \| +2.00 \| +0.0 \| +generated code 84, emulator\/decoder 6, emulator\/mmu.ts 5, V8 compiling 3, others 1 \|/,
+    );
+  });
 
   it('has the boots, the rows, the groups and what went wrong', () => {
     const text = page(performance);
@@ -124,7 +157,8 @@ describe('the page', () => {
     expect(text).toMatch(/\| sieve .* 2.05 \|/);
     expect(text).toContain('**Wrong:** fib: 1 <2>');
     expect(text).toContain('a machine');
-    expect(page({ machine: [], cpu: null, boot: null })).not.toContain('undefined');
+    expect(text).toContain('1.3 CPUs were busy');
+    expect(page({ machine: [], cpu: null, boot: null, profile: null })).not.toContain('undefined');
   });
 
   it('the plot is well-formed, and has a dot for each number', () => {
