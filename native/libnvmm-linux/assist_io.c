@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, const struct nvmm_vcpu_exit *exit, uint8_t *data)
+static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v, uint8_t *data)
 {
+	const struct nvmm_vcpu_exit *exit = &v->exit;
 	struct nvmm_io io = {
 		.mach = mach,
 		.vcpu = vcpu,
@@ -15,6 +16,8 @@ static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, const struct
 	};
 	if (vcpu->cbs.io != NULL)
 		vcpu->cbs.io(&io);
+	if (tracing)
+		trace_port(v, &io);
 }
 
 /* Callbacks get eight bytes, whatever the size: some write more than they should. */
@@ -25,7 +28,7 @@ static void plain(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 	uint8_t data[8] = {0};
 	if (!io->in)
 		memcpy(data, &g[NVMM_X64_GPR_RAX], io->operand_size);
-	call(mach, vcpu, &v->exit, data);
+	call(mach, vcpu, v, data);
 	if (io->in) {
 		if (io->operand_size == 4)
 			g[NVMM_X64_GPR_RAX] = 0;
@@ -58,7 +61,7 @@ static int string_in(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct v
 		unsigned size = v->run->io.size, count = v->run->io.count;
 		for (unsigned i = 0; i < count; i++) {
 			uint8_t data[8] = {0};
-			call(mach, vcpu, &v->exit, data);
+			call(mach, vcpu, v, data);
 			memcpy(flight_port_data(v) + i * size, data, size);
 		}
 		more = flight_step(v);
@@ -74,7 +77,7 @@ static int string_out(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct 
 {
 	uint8_t data[8] = {0};
 	memcpy(data, flight_port_data(v), v->exit.u.io.operand_size);
-	call(mach, vcpu, &v->exit, data);
+	call(mach, vcpu, v, data);
 	v->shown = v->run->s.regs.regs;
 	v->differs = false;
 	show(v);
@@ -96,5 +99,5 @@ int nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	else
 		result = string_out(mach, vcpu, v);
 	vcpu_leave(v);
-	return result;
+	return traced(result);
 }

@@ -4,8 +4,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct kvm_run *run)
+static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
 {
+	struct kvm_run *run = v->run;
 	uint8_t data[16] = {0};
 	struct nvmm_mem mem = {
 		.mach = mach,
@@ -19,6 +20,8 @@ static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct kvm_r
 		memcpy(data, run->mmio.data, mem.size);
 	if (vcpu->cbs.mem != NULL)
 		vcpu->cbs.mem(&mem);
+	if (tracing)
+		trace_memory(v, &mem);
 	if (!mem.write)
 		memcpy(run->mmio.data, data, mem.size);
 }
@@ -44,7 +47,7 @@ static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 {
 	struct kvm_run *run = v->run;
 	int more = 1;
-	call(mach, vcpu, run);
+	call(mach, vcpu, v);
 	v->differs = false;
 	v->flight.answered = true;
 	/* What the callback has set, it keeps; anything else may be changed by the instruction. */
@@ -69,7 +72,7 @@ static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 			return fail(ENODEV, "the instruction at 0x%llx mixes memory and ports",
 				    (unsigned long long)v->shown.rip);
 		}
-		call(mach, vcpu, run);
+		call(mach, vcpu, v);
 	}
 	if (more < 0)
 		return -1;
@@ -94,5 +97,5 @@ int nvmm_assist_mem(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	else
 		result = assist(mach, vcpu, v);
 	vcpu_leave(v);
-	return result;
+	return traced(result);
 }

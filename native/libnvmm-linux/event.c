@@ -40,6 +40,8 @@ int event_commit(struct vcpu *v)
 	bool nmi = event->type == NVMM_VCPU_EVENT_INTR && event->vector == VECTOR_NMI;
 	if (event->type != NVMM_VCPU_EVENT_INTR && event->type != NVMM_VCPU_EVENT_EXCP)
 		return fail(EINVAL, "event type %u is neither EXCP nor INTR", event->type);
+	if (tracing)
+		trace_inject(v, event);
 	memset(&events->exception, 0, sizeof(events->exception));
 	events->interrupt.injected = events->interrupt.nr = events->interrupt.soft = 0;
 	events->nmi.injected = 0;

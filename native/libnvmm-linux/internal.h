@@ -149,6 +149,25 @@ int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)
 struct machine *machine_slot(nvmm_machid_t id);
 int machine_find(const struct nvmm_machine *mach, struct machine **found);
 
+/* trace.c */
+extern _Atomic bool tracing;
+int trace_init(void);
+void trace_exit(struct vcpu *v, const struct nvmm_vcpu_exit *exit);
+void trace_port(struct vcpu *v, const struct nvmm_io *io);
+void trace_memory(struct vcpu *v, const struct nvmm_mem *mem);
+void trace_set(struct vcpu *v, uint64_t flags);
+void trace_inject(struct vcpu *v, const struct nvmm_vcpu_event *event);
+void trace_map(const struct machine *m, const char *verb, const struct area *area);
+void trace_failure(int error, const char *reason);
+
+/* What a verb is about to return. */
+static inline int traced(int result)
+{
+	if (__builtin_expect(tracing, false) && result != 0)
+		trace_failure(errno, nvmm_linux_reason());
+	return result;
+}
+
 /* vcpu.c */
 int vcpu_enter(const struct nvmm_machine *mach, const struct nvmm_vcpu *vcpu, struct vcpu **found);
 void vcpu_leave(struct vcpu *v);

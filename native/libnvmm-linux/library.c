@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -109,6 +110,11 @@ static int init(void)
 	library.mxcsr_mask = host_mxcsr_mask();
 	library.xcr0_mask = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0 ? 3 : 0;
 	library.amd = host_is_amd();
+	if (trace_init() != 0) {
+		int error = errno;
+		close(fd);
+		return fail(error, "NVMM_TRACE: %s: %s", getenv("NVMM_TRACE"), strerror(error));
+	}
 	library.fd = fd;
 	return 0;
 }

@@ -154,6 +154,8 @@ static int map_locked(struct machine *m, const struct area *wanted)
 	memmove(&m->areas[at + 1], &m->areas[at], (m->area_count - at) * sizeof(area));
 	m->areas[at] = area;
 	m->area_count++;
+	if (tracing)
+		trace_map(m, "map", &area);
 	return 0;
 }
 
@@ -171,7 +173,7 @@ int nvmm_gpa_map(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa, size_t 
 	pthread_rwlock_wrlock(&m->lock);
 	int result = m->used ? map_locked(m, &area) : fail(ENOENT, "machine %u does not exist", mach->machid);
 	pthread_rwlock_unlock(&m->lock);
-	return result;
+	return traced(result);
 }
 
 static int unmap_locked(struct machine *m, uintptr_t hva, gpaddr_t gpa, size_t size)
@@ -183,6 +185,8 @@ static int unmap_locked(struct machine *m, uintptr_t hva, gpaddr_t gpa, size_t s
 			    (unsigned long long)gpa, size, (unsigned long)hva);
 	if (set_slot(m, area, 0) != 0)
 		return -1;
+	if (tracing)
+		trace_map(m, "unmap", area);
 	m->free_slots[m->free_count++] = area->slot;
 	m->area_count--;
 	memmove(area, area + 1, (m->area_count - at) * sizeof(*area));
@@ -197,7 +201,7 @@ int nvmm_gpa_unmap(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa, size_
 	pthread_rwlock_wrlock(&m->lock);
 	int result = unmap_locked(m, hva, gpa, size);
 	pthread_rwlock_unlock(&m->lock);
-	return result;
+	return traced(result);
 }
 
 /* Copies out the area that holds gpa. */

@@ -47,6 +47,8 @@ static int commit(struct vcpu *v)
 	}
 	flight_resolve(v, atomic_load(&v->comm.state_commit));
 	uint64_t flags = atomic_exchange(&v->comm.state_commit, 0) & NVMM_X64_STATE_ALL;
+	if (tracing && flags != 0)
+		trace_set(v, flags);
 	int result = state_commit(v, flags);
 	if (atomic_exchange(&v->comm.event_commit, false) && result == 0 && event_commit(v) != 0)
 		return -2;
@@ -179,6 +181,8 @@ static int run(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	if (exit->reason == NVMM_VCPU_EXIT_NONE && __atomic_exchange_n(&v->comm.stop, 0, __ATOMIC_SEQ_CST) != 0)
 		exit->reason = NVMM_VCPU_EXIT_STOPPED;
 	fill_exitstate(v, exit);
+	if (tracing)
+		trace_exit(v, exit);
 	if (exit->reason == NVMM_VCPU_EXIT_IO || exit->reason == NVMM_VCPU_EXIT_MEMORY)
 		return state_fetch(v, PREFILLED);
 	if (exit->reason == NVMM_VCPU_EXIT_RDMSR || exit->reason == NVMM_VCPU_EXIT_WRMSR)
@@ -191,7 +195,7 @@ int nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	struct vcpu *v;
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
-	int result = run(v, &v->exit);
+	int result = traced(run(v, &v->exit));
 	vcpu_leave(v);
 	return result;
 }

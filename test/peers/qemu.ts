@@ -1,0 +1,217 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { assemble } from '../../assets/guests/assembler/assembler.ts';
+import { answerAll } from '../guests/calc-cases.ts';
+import { Session } from '../guests/session.ts';
+
+/**
+ * Runs guests on QEMU with `-accel nvmm` over our libnvmm for Linux: devices, memory maps and a run loop that are
+ * not ours. qemu.sh builds it. Every run leaves an exit trace (native/libnvmm-linux/trace.c) beside its output in
+ * .cache/peers/runs, to explain a failure with.
+ * Usage: npm run campaign:qemu -- [part of a case's name ...]
+ */
+const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
+const peers = realpathSync(join(root, '.cache/peers'));
+const qemu = join(peers, 'qemu-build/qemu-system-x86_64');
+const runs = join(peers, 'runs');
+const peer = join(runs, 'peer.elf');
+const calc = join(runs, 'calc.elf');
+
+/** Of a guest that runs at 0.7 million instructions a second, where KVM emulates ring 0. */
+const PATIENCE_MILLISECONDS = 180_000;
+/** isa-debug-exit makes 2n + 1 of the guest's 0x10. */
+const SUCCESS = 0x21;
+
+const QUIET = ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'];
+const SERIAL = ['-serial', 'stdio'];
+const EXIT = ['-device', 'isa-debug-exit,iobase=0xf4'];
+const MICROVM = ['-M', 'microvm', '-bios', 'qboot.rom', '-m', '64'];
+const PC = ['-M', 'pc', '-m', '64'];
+
+interface Run {
+  session: Session;
+  trace: string;
+}
+
+function start(name: string, options: string[], environment: Record<string, string> = {}): Run {
+  const trace = join(runs, `${name.replaceAll(/[^a-z0-9]+/gi, '-')}.trace`);
+  const child = spawn(qemu, ['-accel', 'nvmm', '-L', join(peers, 'firmware'), ...QUIET, ...options], {
+    env: { ...process.env, NVMM_TRACE: trace, ...environment },
+  });
+  return { session: new Session(child), trace };
+}
+
+/** The exits of a trace, as far as they are looked at here. */
+interface TraceLine {
+  exit?: string;
+  vcpu?: number;
+  port?: string;
+  data?: string;
+  map?: string;
+  hva?: string;
+  size?: string;
+}
+
+function readTrace(file: string): TraceLine[] {
+  const text = readFileSync(file, 'utf8').trimEnd();
+  return text.split('\n').map((line) => JSON.parse(line) as TraceLine);
+}
+
+/** Our guest: each of its checks is a line, "ok ..." or "FAILED ...". */
+async function runPeer(name: string, options: string[], wanted: string[]): Promise<string> {
+  const { session, trace } = start(name, [...options, ...SERIAL, ...EXIT, '-kernel', peer]);
+  await session.waitFor('peer: done', PATIENCE_MILLISECONDS);
+  expect(await session.ended).toBe(SUCCESS);
+  for (const text of wanted) expect(session.output).toContain(text);
+  // What the trace saw leave through the serial port is what was printed.
+  const lines = readTrace(trace);
+  const printed = lines.filter(
+    (line) => line.exit === 'IO' && line.port === '0x3f8' && line.data !== undefined,
+  );
+  const bytes = printed.map((line) => String.fromCharCode(parseInt(line.data!, 16))).join('');
+  expect(bytes).toContain(session.output.slice(session.output.indexOf('peer: in long mode')));
+  const checks = session.output.match(/^ok /gm)?.length ?? 0;
+  return `${checks} checks, ${lines.filter((line) => line.exit !== undefined).length} exits`;
+}
+
+/** One QMP command after the handshake; gives the answers, a line each. */
+function monitor(path: string, ...commands: string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answers = '';
+    const socket = createConnection(path, () => {
+      for (const command of ['qmp_capabilities', ...commands])
+        {socket.write(JSON.stringify({ execute: command }));}
+    });
+    socket.on('error', reject).on('data', (data) => {
+      answers += data.toString();
+      if ((answers.match(/"return"/g)?.length ?? 0) <= commands.length) return;
+      socket.destroy();
+      resolve(answers);
+    });
+  });
+}
+
+interface PeerCase {
+  name: string;
+  run(name: string): Promise<string>;
+}
+
+const cases: PeerCase[] = [
+  {
+    name: 'microvm, qboot, PVH',
+    run: (name) => runPeer(name, MICROVM, ["ok the firmware's alias", 'processors: 1']),
+  },
+  {
+    name: 'microvm, two processors',
+    run: (name) => runPeer(name, [...MICROVM, '-smp', '2'], ['processors: 2']),
+  },
+  {
+    name: 'pc, SeaBIOS, multiboot',
+    run: (name) => runPeer(name, PC, ['ok shadow RAM, on again', 'ok a store to ROM']),
+  },
+  {
+    name: 'q35, SeaBIOS, multiboot',
+    run: (name) => runPeer(name, ['-M', 'q35', '-m', '64'], ['ok shadow RAM, on again', 'ok a store to ROM']),
+  },
+  {
+    name: 'pc, RAM above 4 GiB',
+    run: async (name) => {
+      const report = await runPeer(name, ['-M', 'pc', '-m', '5G'], ['ok RAM above 4 GiB']);
+      // One RAM block in several pieces: the map above 4 GiB goes on where the one below the hole ends.
+      const maps = readTrace(join(runs, 'pc-RAM-above-4-GiB.trace')).filter((line) => line.map !== undefined);
+      const low = maps.find((line) => line.map === '0x0')!;
+      const high = maps.find((line) => line.map === '0x100000000')!;
+      expect(Number(BigInt(high.hva!) - BigInt(low.hva!))).toBeGreaterThanOrEqual(3 * 2 ** 30);
+      return report;
+    },
+  },
+  {
+    name: 'SeaBIOS to its banner, on its debug port',
+    run: async (name) => {
+      const port = ['-chardev', 'stdio,id=seabios', '-device', 'isa-debugcon,iobase=0x402,chardev=seabios'];
+      const { session, trace } = start(name, [...PC, ...port]);
+      await session.waitFor('SeaBIOS (version ', PATIENCE_MILLISECONDS);
+      await session.waitFor('No bootable device.', PATIENCE_MILLISECONDS);
+      session.kill();
+      await session.ended;
+      return `${readTrace(trace).filter((line) => line.exit !== undefined).length} exits`;
+    },
+  },
+  {
+    name: 'SeaBIOS to its banner, on the serial port',
+    run: async (name) => {
+      const { session } = start(name, [...PC, ...SERIAL, '-machine', 'graphics=off']);
+      await session.waitFor('SeaBIOS (version ', PATIENCE_MILLISECONDS);
+      await session.waitFor('No bootable device.', PATIENCE_MILLISECONDS);
+      session.kill();
+      await session.ended;
+      return '';
+    },
+  },
+  {
+    name: 'calc on pc answers, and quit powers off',
+    run: async (name) => {
+      const { session } = start(name, [...PC, ...SERIAL, '-kernel', calc]);
+      await answerAll(session);
+      expect(await session.ended).toBe(0);
+      return '';
+    },
+  },
+  {
+    name: 'calc is stopped, continued, and reset',
+    run: async (name) => {
+      const socket = join(runs, 'monitor');
+      const options = [
+        '-M',
+        'pc',
+        '-m',
+        '64',
+        '-action',
+        'reboot=reset',
+        '-qmp',
+        `unix:${socket},server=on,wait=off`,
+      ];
+      const { session } = start(name, [...options, ...SERIAL, '-kernel', calc]);
+      await session.waitFor('> ', PATIENCE_MILLISECONDS);
+      expect(await monitor(socket, 'stop', 'query-status')).toContain('"paused"');
+      session.type('6*7\r');
+      expect(await monitor(socket, 'cont', 'query-status')).toContain('"running"');
+      await session.waitFor('\r\n42\r\n> ');
+      await monitor(socket, 'system_reset');
+      await session.waitFor('Vitrine calculator', PATIENCE_MILLISECONDS);
+      await session.waitFor('> ', PATIENCE_MILLISECONDS);
+      session.type('2*3\r');
+      await session.waitFor('\r\n6\r\n> ');
+      session.type('quit\r');
+      expect(await session.ended).toBe(0);
+      return '';
+    },
+  },
+];
+
+mkdirSync(runs, { recursive: true });
+const assembled = spawnSync('nasm', ['-f', 'bin', '-o', peer, join(root, 'test/peers/peer.asm')]);
+if (assembled.status !== 0) throw new Error(`nasm peer.asm: ${assembled.stderr}`);
+writeFileSync(calc, assemble(readFileSync(join(root, 'assets/guests/calc/calc.asm'), 'utf8')).bytes);
+
+const words = process.argv.slice(2);
+let failed = 0;
+for (const { name, run } of cases) {
+  if (words.length > 0 && !words.some((word) => name.includes(word))) continue;
+  const began = Date.now();
+  try {
+    const report = await run(name);
+    console.log(`ok ${name}: ${report}${report && ', '}${((Date.now() - began) / 1000).toFixed(1)} s`);
+  } catch (error) {
+    failed++;
+    console.log(`FAILED ${name}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+rmSync(join(runs, 'monitor'), { force: true });
+console.log(
+  failed === 0 ? 'QEMU runs on our libnvmm.' : `${failed} cases failed; their traces are in ${runs}`,
+);
+process.exitCode = failed === 0 ? 0 : 1;
