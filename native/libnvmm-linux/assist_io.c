@@ -3,36 +3,36 @@
 
 #include <string.h>
 
-static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v, uint8_t *data)
+/* One element. Callbacks get eight bytes, whatever the size: some write more than they should. */
+static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v, void *element)
 {
-	const struct nvmm_vcpu_exit *exit = &v->exit;
-	struct nvmm_io io = {
-		.mach = mach,
-		.vcpu = vcpu,
-		.port = exit->u.io.port,
-		.in = exit->u.io.in,
-		.size = exit->u.io.operand_size,
-		.data = data,
-	};
+	struct comm *comm = v->comm;
+	const struct nvmm_x86_exit_io *io = &comm->exit.u.io;
+	uint8_t size = io->operand_size;
+	bool in = io->in;
+	comm->access.io = (struct nvmm_io){
+		.mach = mach, .vcpu = vcpu, .port = io->port, .in = in, .size = size, .data = comm->data};
+	memset(comm->data, 0, 8);
+	if (!in)
+		memcpy(comm->data, element, size);
 	if (vcpu->cbs.io != NULL)
-		vcpu->cbs.io(&io);
+		vcpu->cbs.io(&comm->access.io);
 	if (tracing)
-		trace_port(v, &io);
+		trace_port(v, &comm->access.io);
+	if (in)
+		memcpy(element, comm->data, size);
 }
 
-/* Callbacks get eight bytes, whatever the size: some write more than they should. */
 static void plain(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
 {
-	uint64_t *g = v->comm.state.gprs;
-	const struct nvmm_x86_exit_io *io = &v->exit.u.io;
-	uint8_t data[8] = {0};
-	if (!io->in)
-		memcpy(data, &g[NVMM_X64_GPR_RAX], io->operand_size);
-	call(mach, vcpu, v, data);
+	uint64_t *g = v->comm->state.gprs;
+	const struct nvmm_x86_exit_io *io = &v->comm->exit.u.io;
+	uint64_t element = g[NVMM_X64_GPR_RAX];
+	call(mach, vcpu, v, &element);
 	if (io->in) {
 		if (io->operand_size == 4)
 			g[NVMM_X64_GPR_RAX] = 0;
-		memcpy(&g[NVMM_X64_GPR_RAX], data, io->operand_size);
+		memcpy(&g[NVMM_X64_GPR_RAX], &element, io->operand_size);
 	}
 	g[NVMM_X64_GPR_RIP] = io->npc;
 	(void)nvmm_vcpu_setstate(mach, vcpu, NVMM_X64_STATE_GPRS);
@@ -41,12 +41,12 @@ static void plain(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 /* The registers after a string instruction; KVM leaves it to the next run to find a count of zero. */
 static void show(struct vcpu *v)
 {
-	const struct nvmm_x86_exit_io *io = &v->exit.u.io;
+	const struct nvmm_x86_exit_io *io = &v->comm->exit.u.io;
 	if (io->rep && (v->shown.rcx & size_mask(io->address_size)) == 0 && v->shown.rip != io->npc) {
 		v->shown.rip = io->npc;
 		v->differs = true;
 	}
-	regs_to_state(&v->shown, &v->comm.state);
+	regs_to_state(&v->shown, &v->comm->state);
 }
 
 /* INS: all elements that KVM asks for at once, then their way into memory, which is KVM's. */
@@ -59,11 +59,8 @@ static int string_in(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct v
 			return fail(EFAULT, "the destination of INS is no memory");
 		}
 		unsigned size = v->run->io.size, count = v->run->io.count;
-		for (unsigned i = 0; i < count; i++) {
-			uint8_t data[8] = {0};
-			call(mach, vcpu, v, data);
-			memcpy(flight_port_data(v) + i * size, data, size);
-		}
+		for (unsigned i = 0; i < count; i++)
+			call(mach, vcpu, v, flight_port_data(v) + i * size);
 		more = flight_step(v);
 	}
 	if (more < 0)
@@ -75,9 +72,7 @@ static int string_in(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct v
 /* OUTS: KVM has read the element and moved on already. */
 static int string_out(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
 {
-	uint8_t data[8] = {0};
-	memcpy(data, flight_port_data(v), v->exit.u.io.operand_size);
-	call(mach, vcpu, v, data);
+	call(mach, vcpu, v, flight_port_data(v));
 	v->shown = v->run->s.regs.regs;
 	v->differs = false;
 	show(v);
@@ -90,11 +85,11 @@ int nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	int result = 0;
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
-	if (v->exit.reason != NVMM_VCPU_EXIT_IO)
+	if (v->comm->exit.reason != NVMM_VCPU_EXIT_IO)
 		result = fail(EINVAL, "the last exit of vCPU %u is not IO", v->id);
-	else if (!v->exit.u.io.str)
+	else if (!v->comm->exit.u.io.str)
 		plain(mach, vcpu, v);
-	else if (v->exit.u.io.in)
+	else if (v->comm->exit.u.io.in)
 		result = string_in(mach, vcpu, v);
 	else
 		result = string_out(mach, vcpu, v);

@@ -35,7 +35,7 @@ static int commit_exception(struct vcpu *v, struct kvm_vcpu_events *events, cons
 /* Hands the event of the shared page to KVM. It replaces whatever was still waiting for delivery. */
 int event_commit(struct vcpu *v)
 {
-	const struct nvmm_x86_event *event = &v->comm.event;
+	const struct nvmm_x86_event *event = &v->comm->event;
 	struct kvm_vcpu_events *events = &v->run->s.regs.events;
 	bool nmi = event->type == NVMM_VCPU_EVENT_INTR && event->vector == VECTOR_NMI;
 	if (event->type != NVMM_VCPU_EVENT_INTR && event->type != NVMM_VCPU_EVENT_EXCP)

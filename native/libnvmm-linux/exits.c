@@ -6,14 +6,45 @@
 
 /* Longest IN or OUT that is looked for behind RIP: a few prefixes, opcode, immediate port. */
 #define MOST_PORT_BYTES 5
+#define MOST_BYTES 15 /* of any instruction */
 
-static bool decode_at(struct vcpu *v, uint64_t rip, size_t most, struct insn *insn)
-{
-	uint8_t bytes[15];
+/* The code around RIP, as far as it can be read: it is taken once for each exit. */
+struct code {
 	struct insn_mode mode;
-	insn_mode_of(v, &mode);
-	size_t count = guest_read(v, code_address(v, rip), bytes, most);
-	return insn_decode(bytes, count, mode, insn);
+	uint8_t bytes[2 * MOST_BYTES]; /* RIP is in the middle */
+	size_t before;
+	size_t after;
+};
+
+/* At most `before` bytes in front of RIP, and an instruction from there on. */
+static void code_take(struct vcpu *v, size_t before, struct code *code)
+{
+	uint64_t rip = v->shown.rip;
+	uint8_t *middle = code->bytes + MOST_BYTES;
+	insn_mode_of(v, &code->mode);
+	size_t count = guest_read(v, code_address(v, rip - before), middle - before, before + MOST_BYTES);
+	if (count > before) {
+		code->before = before;
+		code->after = count - before;
+		return;
+	}
+	/* The first of them lie on a page that can't be read. */
+	while (before > 0 && guest_read(v, code_address(v, rip - before), middle - before, before) != before)
+		before--;
+	code->before = before;
+	code->after = guest_read(v, code_address(v, rip), middle, MOST_BYTES);
+}
+
+static bool decode_ahead(const struct code *code, struct insn *insn)
+{
+	return insn_decode(code->bytes + MOST_BYTES, code->after, code->mode, insn);
+}
+
+/* An instruction of exactly `length` bytes that ends at RIP. */
+static bool decode_behind(const struct code *code, size_t length, struct insn *insn)
+{
+	return length <= code->before && insn_decode(code->bytes + MOST_BYTES - length, length, code->mode, insn) &&
+	       insn->length == length;
 }
 
 /* ------------------------------------------------------------------------------------------------ ports */
@@ -31,10 +62,10 @@ static bool port_matches(struct vcpu *v, const struct insn *insn)
 	return insn->in || insn->class != INSN_PORT || memcmp(&regs->rax, flight_port_data(v), run->io.size) == 0;
 }
 
-static bool port_before(struct vcpu *v, uint64_t rip, struct insn *insn)
+static bool port_before(struct vcpu *v, const struct code *code, struct insn *insn)
 {
 	for (unsigned length = 1; length <= MOST_PORT_BYTES; length++)
-		if (decode_at(v, rip - length, length, insn) && insn->length == length && port_matches(v, insn) &&
+		if (decode_behind(code, length, insn) && port_matches(v, insn) &&
 		    (insn->class == INSN_PORT || !insn->rep))
 			return true;
 	return false;
@@ -58,9 +89,11 @@ static void undo_outs(struct vcpu *v, const struct insn *insn)
 static void place_out(struct vcpu *v, struct insn *insn)
 {
 	uint64_t rip = v->shown.rip;
+	struct code code;
 	struct insn ahead, behind;
-	bool at = decode_at(v, rip, 15, &ahead) && port_matches(v, &ahead);
-	bool after = port_before(v, rip, &behind);
+	code_take(v, MOST_PORT_BYTES, &code);
+	bool at = decode_ahead(&code, &ahead) && port_matches(v, &ahead);
+	bool after = port_before(v, &code, &behind);
 	if (at && ahead.class == INSN_STRING_PORT && ahead.rep && !after) {
 		*insn = ahead;
 		v->flight.npc = rip + ahead.length;
@@ -101,7 +134,9 @@ static void place_out(struct vcpu *v, struct insn *insn)
 static void place_in(struct vcpu *v, struct insn *insn)
 {
 	uint64_t rip = v->shown.rip;
-	bool found = decode_at(v, rip, 15, insn) && port_matches(v, insn);
+	struct code code;
+	code_take(v, 0, &code);
+	bool found = decode_ahead(&code, insn) && port_matches(v, insn);
 	if (!found)
 		*insn = (struct insn){.class = INSN_PORT, .in = true, .operand_size = v->run->io.size};
 	v->flight.kind = insn->class == INSN_STRING_PORT ? FLIGHT_STRING_IN : FLIGHT_IN;
@@ -136,8 +171,10 @@ static bool hits(struct vcpu *v, int segment, uint64_t offset)
 	gpaddr_t gpa;
 	nvmm_prot_t prot;
 	paging_of(v, &p);
-	return walk(v->machine, &p, linear_address(v, segment, offset), &gpa, &prot) == 0 &&
-	       gpa == v->run->mmio.phys_addr;
+	pthread_rwlock_rdlock(&v->machine->lock);
+	bool found = walk(v->machine, &p, linear_address(v, segment, offset), &gpa, &prot);
+	pthread_rwlock_unlock(&v->machine->lock);
+	return found && gpa == v->run->mmio.phys_addr;
 }
 
 /* A string store whose element KVM has written: its registers before, if the addresses fit. */
@@ -207,21 +244,14 @@ static bool undo_store(struct vcpu *v, const struct insn *insn)
  */
 static void place_store(struct vcpu *v)
 {
-	uint64_t rip = v->shown.rip;
-	uint8_t bytes[15];
+	struct code code;
 	struct insn insn;
-	struct insn_mode mode;
-	insn_mode_of(v, &mode);
-	if (decode_at(v, rip, 15, &insn) && insn.rep && (insn.class == INSN_STOS || insn.class == INSN_MOVS) &&
+	code_take(v, MOST_BYTES, &code);
+	if (decode_ahead(&code, &insn) && insn.rep && (insn.class == INSN_STOS || insn.class == INSN_MOVS) &&
 	    insn.operand_size == v->run->mmio.len && undo_string(v, &insn))
 		return;
-	/* All fifteen, unless they begin on a page that can't be read. */
-	size_t count = sizeof(bytes);
-	while (count > 0 && guest_read(v, code_address(v, rip - count), bytes + sizeof(bytes) - count, count) != count)
-		count--;
-	for (size_t length = 1; length <= count; length++)
-		if (insn_decode(bytes + sizeof(bytes) - length, length, mode, &insn) && insn.length == length &&
-		    undo_store(v, &insn))
+	for (size_t length = 1; length <= code.before; length++)
+		if (decode_behind(&code, length, &insn) && undo_store(v, &insn))
 			return;
 }
 
@@ -239,8 +269,10 @@ void exit_memory(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 
 static uint64_t next_of_msr(struct vcpu *v)
 {
+	struct code code;
 	struct insn insn;
-	bool found = decode_at(v, v->shown.rip, 15, &insn) && insn.class == INSN_MSR;
+	code_take(v, 0, &code);
+	bool found = decode_ahead(&code, &insn) && insn.class == INSN_MSR;
 	return v->shown.rip + (found ? insn.length : 2);
 }
 
@@ -277,12 +309,14 @@ static bool monitor_at(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 void exit_failure(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	struct paging p;
-	struct area area;
 	gpaddr_t gpa;
 	nvmm_prot_t prot;
 	paging_of(v, &p);
-	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
-	    walk(v->machine, &p, code_address(v, v->shown.rip), &gpa, &prot) == 0 && !area_find(v->machine, gpa, &area)) {
+	pthread_rwlock_rdlock(&v->machine->lock);
+	bool outside = walk(v->machine, &p, code_address(v, v->shown.rip), &gpa, &prot) &&
+		       area_at(v->machine, gpa) == NULL;
+	pthread_rwlock_unlock(&v->machine->lock);
+	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && outside) {
 		exit->reason = NVMM_VCPU_EXIT_MEMORY;
 		exit->u.mem.prot = PROT_EXEC;
 		exit->u.mem.gpa = gpa;

@@ -45,7 +45,8 @@ static int enter_briefly(struct vcpu *v)
 	}
 }
 
-static void landed(struct vcpu *v)
+/* KVM is done with the instruction: its registers are the ones to show. */
+void flight_landed(struct vcpu *v)
 {
 	memset(&v->flight, 0, sizeof(v->flight));
 	v->shown = v->run->s.regs.regs;
@@ -57,7 +58,7 @@ int flight_step(struct vcpu *v)
 {
 	int result = enter_briefly(v);
 	if (result <= 0)
-		landed(v);
+		flight_landed(v);
 	if (result < 0)
 		return fail(ENODEV, "KVM can't finish the instruction at 0x%llx (exit %u)",
 			    (unsigned long long)v->shown.rip, v->run->exit_reason);
@@ -115,7 +116,7 @@ void flight_abandon(struct vcpu *v)
 		if (enter_briefly(v) <= 0)
 			break;
 	}
-	landed(v);
+	flight_landed(v);
 	v->shown = shown;
 	v->differs = true;
 }
@@ -157,7 +158,7 @@ static bool agrees(struct vcpu *v, const uint64_t *g)
 void flight_resolve(struct vcpu *v, uint64_t commit)
 {
 	const uint64_t plain = NVMM_X64_STATE_GPRS | NVMM_X64_STATE_INTR;
-	const uint64_t *g = v->comm.state.gprs;
+	const uint64_t *g = v->comm->state.gprs;
 	if (v->flight.kind == FLIGHT_NONE)
 		return;
 	if (v->flight.answered && commit == 0) {
@@ -168,11 +169,11 @@ void flight_resolve(struct vcpu *v, uint64_t commit)
 	if ((commit & NVMM_X64_STATE_GPRS) != 0 && (commit & ~plain) == 0 && agrees(v, g)) {
 		/* The other registers as set, RIP as it was: KVM moves it, and takes the data. */
 		uint64_t rip = v->shown.rip;
-		state_to_regs(&v->comm.state, &v->shown);
+		state_to_regs(&v->comm->state, &v->shown);
 		v->run->s.regs.regs = v->shown;
 		v->run->s.regs.regs.rip = rip;
 		v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-		atomic_fetch_and(&v->comm.state_commit, ~(uint64_t)NVMM_X64_STATE_GPRS);
+		atomic_fetch_and(&v->comm->state_commit, ~(uint64_t)NVMM_X64_STATE_GPRS);
 		v->differs = false;
 		memset(&v->flight, 0, sizeof(v->flight));
 		return;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <time.h>
 
 #include "nvmm.h"
@@ -28,16 +29,33 @@
 #define MSR_TSC 0x10
 #define MSR_PAT 0x277
 
-/* The page that NVMM's kernel shares with its library: here, between the verbs of this library. */
+/*
+ * The page that NVMM's kernel shares with its library: here, between the verbs of this library, and with whoever has
+ * lent it (nvmm_linux_vcpu_create).
+ */
 struct comm {
-	_Atomic uint64_t state_wanted;
 	_Atomic uint64_t state_cached;
 	_Atomic uint64_t state_commit;
+	_Atomic uint32_t event_commit;
 	struct nvmm_x64_state state;
-	_Atomic bool event_commit;
 	struct nvmm_x86_event event;
-	volatile int stop;
+	struct nvmm_vcpu_exit exit;
+	union {
+		struct nvmm_io io;
+		struct nvmm_mem mem;
+	} access; /* what a callback is called for */
+	uint8_t data[16];
 };
+
+_Static_assert(offsetof(struct comm, state_cached) == NVMM_LINUX_PAGE_CACHED, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, state_commit) == NVMM_LINUX_PAGE_COMMIT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, event_commit) == NVMM_LINUX_PAGE_INJECT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, state) == NVMM_LINUX_PAGE_STATE, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, event) == NVMM_LINUX_PAGE_EVENT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, exit) == NVMM_LINUX_PAGE_EXIT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, access) == NVMM_LINUX_PAGE_ACCESS, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, data) == NVMM_LINUX_PAGE_DATA, "nvmm.h says so");
+_Static_assert(sizeof(struct comm) <= NVMM_LINUX_PAGE_SIZE, "nvmm.h says so");
 
 /* A piece of guest-physical memory: one KVM slot. */
 struct area {
@@ -57,8 +75,8 @@ struct vcpu;
 
 /* Machines live in a fixed table and are never freed, so that a stale machid is an error and nothing worse. */
 struct machine {
-	pthread_rwlock_t lock; /* guards all that follows */
-	bool used;
+	pthread_rwlock_t lock; /* guards all that follows; `used` and `vcpus` are also looked at without it */
+	_Atomic bool used;
 	nvmm_machid_t id;
 	int fd;
 	time_t created;
@@ -70,7 +88,7 @@ struct machine {
 	uint32_t *free_slots;
 	size_t free_count;
 	uint32_t next_slot;
-	struct vcpu *vcpus[MAX_VCPUS];
+	struct vcpu *_Atomic vcpus[MAX_VCPUS];
 	unsigned vcpu_count;
 };
 
@@ -98,8 +116,9 @@ struct flight {
 
 /* Virtual CPUs are recycled, never freed: nvmm_vcpu_stop may come from any thread at any time. */
 struct vcpu {
-	struct comm comm __attribute__((aligned(4096)));
-	struct nvmm_vcpu_exit exit;
+	struct comm own_comm;
+	struct comm *comm; /* that, or what the caller has lent */
+	volatile int stop; /* not lent: a stop may come when the lender is gone */
 	pthread_mutex_t lock; /* recursive: the assists' callbacks call back into the library */
 	unsigned depth;	      /* of verbs in progress */
 	struct vcpu *next_free;
@@ -114,7 +133,7 @@ struct vcpu {
 	bool has_timer;
 	pid_t timer_tid;
 	timer_t timer;
-	uint64_t tick_due; /* ns, CLOCK_MONOTONIC */
+	_Atomic bool ticking; /* the timer is armed */
 
 	struct nvmm_vcpu_conf_cpuid cpuid_confs[MAX_CPUID_CONFS];
 	unsigned cpuid_conf_count;
@@ -202,6 +221,7 @@ bool event_pending(const struct kvm_vcpu_events *events);
 
 /* flight.c */
 int flight_step(struct vcpu *v);
+void flight_landed(struct vcpu *v);
 void flight_abandon(struct vcpu *v);
 void flight_resolve(struct vcpu *v, uint64_t commit);
 uint8_t *flight_port_data(struct vcpu *v);
@@ -214,7 +234,7 @@ void exit_wrmsr(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 void exit_failure(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 
 /* memory.c */
-bool area_find(struct machine *m, gpaddr_t gpa, struct area *found);
+const struct area *area_at(const struct machine *m, gpaddr_t gpa);
 void memory_destroy(struct machine *m);
 
 /* walk.c */
@@ -225,7 +245,7 @@ struct paging {
 	uint64_t efer;
 };
 void paging_of(struct vcpu *v, struct paging *paging);
-int walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot);
+bool walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot);
 size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size);
 
 /* insn.c: as much of an instruction as is needed to know where it starts, ends, and what it addresses */

@@ -24,12 +24,8 @@ int machine_find(const struct nvmm_machine *mach, struct machine **found)
 		return fail(EBADF, "nvmm_init has not been called, or failed");
 	if (mach->machid >= MAX_MACHINES)
 		return fail(EINVAL, "machine %u: the highest number is %d", mach->machid, MAX_MACHINES - 1);
-	pthread_once(&machines_once, machines_init);
 	struct machine *m = &machines[mach->machid];
-	pthread_rwlock_rdlock(&m->lock);
-	bool used = m->used;
-	pthread_rwlock_unlock(&m->lock);
-	if (!used)
+	if (!atomic_load(&m->used))
 		return fail(ENOENT, "machine %u does not exist", mach->machid);
 	*found = m;
 	return 0;
@@ -59,7 +55,10 @@ static void disable_quirks(int vm)
 
 static int create_vm(void)
 {
+	/* A tick that another vCPU has left to this thread may end it: there is one at most. */
 	int vm = ioctl(library.fd, KVM_CREATE_VM, 0);
+	while (vm < 0 && errno == EINTR)
+		vm = ioctl(library.fd, KVM_CREATE_VM, 0);
 	if (vm < 0)
 		return fail(errno, "KVM makes no virtual machine: %s", strerror(errno));
 	struct kvm_enable_cap cap = {.cap = KVM_CAP_X86_USER_SPACE_MSR};
@@ -88,11 +87,11 @@ int nvmm_machine_create(struct nvmm_machine *mach)
 			pthread_rwlock_unlock(&m->lock);
 			continue;
 		}
-		m->used = true;
 		m->fd = vm;
 		m->created = time(NULL);
 		m->hva_count = m->vcpu_count = 0;
 		m->next_slot = 0;
+		atomic_store(&m->used, true);
 		pthread_rwlock_unlock(&m->lock);
 		memset(mach, 0, sizeof(*mach));
 		mach->machid = i;
@@ -110,8 +109,7 @@ int nvmm_machine_destroy(struct nvmm_machine *mach)
 	/* First the vCPUs, each of which may have to be fetched out of the guest. */
 	for (unsigned id = 0; id < MAX_VCPUS; id++) {
 		pthread_rwlock_wrlock(&m->lock);
-		struct vcpu *v = m->vcpus[id];
-		m->vcpus[id] = NULL;
+		struct vcpu *v = atomic_exchange(&m->vcpus[id], NULL);
 		m->vcpu_count -= v != NULL;
 		pthread_rwlock_unlock(&m->lock);
 		if (v != NULL)

@@ -204,29 +204,26 @@ int nvmm_gpa_unmap(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa, size_
 	return traced(result);
 }
 
-/* Copies out the area that holds gpa. */
-bool area_find(struct machine *m, gpaddr_t gpa, struct area *found)
+/* The area that holds gpa, or NULL. Under the machine's lock. */
+const struct area *area_at(const struct machine *m, gpaddr_t gpa)
 {
-	pthread_rwlock_rdlock(&m->lock);
 	size_t at = area_index(m, gpa);
-	bool hit = at < m->area_count && m->areas[at].gpa <= gpa;
-	if (hit)
-		*found = m->areas[at];
-	pthread_rwlock_unlock(&m->lock);
-	return hit;
+	return at < m->area_count && m->areas[at].gpa <= gpa ? &m->areas[at] : NULL;
 }
 
 int nvmm_gpa_to_hva(struct nvmm_machine *mach, gpaddr_t gpa, uintptr_t *hva, nvmm_prot_t *prot)
 {
 	struct machine *m;
-	struct area area;
 	if (machine_find(mach, &m) != 0)
 		return -1;
-	if (!area_find(m, gpa, &area))
-		return fail(ENOENT, "nothing is mapped at guest 0x%llx", (unsigned long long)gpa);
-	*hva = area.hva + (gpa - area.gpa);
-	*prot = (nvmm_prot_t)area.prot; /* PROT_* and NVMM_PROT_* are the same bits */
-	return 0;
+	pthread_rwlock_rdlock(&m->lock);
+	const struct area *area = area_at(m, gpa);
+	if (area != NULL) {
+		*hva = area->hva + (gpa - area->gpa);
+		*prot = (nvmm_prot_t)area->prot; /* PROT_* and NVMM_PROT_* are the same bits */
+	}
+	pthread_rwlock_unlock(&m->lock);
+	return area != NULL ? 0 : fail(ENOENT, "nothing is mapped at guest 0x%llx", (unsigned long long)gpa);
 }
 
 /* Under the machine's lock. KVM's slots go with the machine's descriptor. */

@@ -78,8 +78,8 @@ int msr_fetch(struct vcpu *v)
 	if (got != MSR_COUNT)
 		return fail(got < 0 ? errno : EINVAL, "KVM_GET_MSRS gives %d of %d registers", got, MSR_COUNT);
 	for (unsigned i = 0; i < MSR_COUNT; i++)
-		v->comm.state.msrs[i + 1] = v->msrs[i] = list->entries[i].data;
-	v->comm.state.msrs[NVMM_X64_MSR_EFER] = v->run->s.regs.sregs.efer;
+		v->comm->state.msrs[i + 1] = v->msrs[i] = list->entries[i].data;
+	v->comm->state.msrs[NVMM_X64_MSR_EFER] = v->run->s.regs.sregs.efer;
 	v->tsc_reported = v->msrs[TSC_AT];
 	v->msrs_known = true;
 	return 0;
@@ -122,7 +122,7 @@ int tsc_start(struct vcpu *v)
 
 int msr_commit(struct vcpu *v)
 {
-	const uint64_t *wanted = &v->comm.state.msrs[1];
+	const uint64_t *wanted = &v->comm->state.msrs[1];
 	struct kvm_msrs *list = (struct kvm_msrs *)(void *)v->msr_page;
 	uint32_t count = 0;
 	memset(list, 0, sizeof(*list) + MSR_COUNT * sizeof(list->entries[0]));

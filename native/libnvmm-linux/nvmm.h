@@ -466,6 +466,25 @@ int nvmm_ctl(int, void *, size_t);
  */
 const char *nvmm_linux_reason(void);
 
+/*
+ * Linux only, for callers whose memory C can't hand out, such as a JavaScript engine: nvmm_vcpu_create with state,
+ * event and exit in the caller's page, aligned to 16 bytes, at these offsets. It must stay as long as verbs of this
+ * vCPU are called, but for nvmm_vcpu_stop and the destroying ones. Its owner may do by itself what nvmm_vcpu_getstate
+ * does when all wanted bits are in CACHED (nothing), and what nvmm_vcpu_setstate (set the bits in CACHED and COMMIT) and
+ * nvmm_vcpu_inject (INJECT = 1) do. The assists describe an access in ACCESS, a struct nvmm_io or nvmm_mem whose `data`
+ * points to DATA.
+ */
+#define NVMM_LINUX_PAGE_SIZE 1184
+#define NVMM_LINUX_PAGE_CACHED 0
+#define NVMM_LINUX_PAGE_COMMIT 8
+#define NVMM_LINUX_PAGE_INJECT 16 /* 32 bits */
+#define NVMM_LINUX_PAGE_STATE 32
+#define NVMM_LINUX_PAGE_EVENT 1040
+#define NVMM_LINUX_PAGE_EXIT 1056
+#define NVMM_LINUX_PAGE_ACCESS 1120
+#define NVMM_LINUX_PAGE_DATA 1168 /* 16 bytes */
+int nvmm_linux_vcpu_create(struct nvmm_machine *, nvmm_cpuid_t, struct nvmm_vcpu *, void *page);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,11 +4,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define PREFILLED (NVMM_X64_STATE_GPRS | NVMM_X64_STATE_SEGS)
-
 static bool stop_wanted(struct vcpu *v)
 {
-	return __atomic_load_n(&v->comm.stop, __ATOMIC_SEQ_CST) != 0;
+	return __atomic_load_n(&v->stop, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* What the VMM sees without asking, on every exit. */
@@ -16,15 +14,15 @@ static void fill_exitstate(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	const struct kvm_vcpu_events *events = &v->run->s.regs.events;
 	/* After a stop before the entry, what the VMM has set is still to be taken over. */
-	uint64_t commit = atomic_load(&v->comm.state_commit);
+	uint64_t commit = atomic_load(&v->comm->state_commit);
 	bool gprs = (commit & NVMM_X64_STATE_GPRS) != 0, crs = (commit & NVMM_X64_STATE_CRS) != 0;
-	exit->exitstate.rflags = gprs ? v->comm.state.gprs[NVMM_X64_GPR_RFLAGS] : v->shown.rflags;
-	exit->exitstate.cr8 = crs ? v->comm.state.crs[NVMM_X64_CR_CR8] : v->run->cr8;
+	exit->exitstate.rflags = gprs ? v->comm->state.gprs[NVMM_X64_GPR_RFLAGS] : v->shown.rflags;
+	exit->exitstate.cr8 = crs ? v->comm->state.crs[NVMM_X64_CR_CR8] : v->run->cr8;
 	exit->exitstate.int_shadow = events->interrupt.shadow != 0;
 	exit->exitstate.int_window_exiting = v->int_window;
 	exit->exitstate.nmi_window_exiting = v->nmi_window;
 	/* An event that was injected and not yet handed to KVM waits as well: another one would replace it. */
-	exit->exitstate.evt_pending = event_pending(events) || atomic_load(&v->comm.event_commit);
+	exit->exitstate.evt_pending = event_pending(events) || atomic_load(&v->comm->event_commit) != 0;
 }
 
 /* KVM has no exit for the end of an NMI: it is looked for whenever the guest is out. */
@@ -45,15 +43,18 @@ static int commit(struct vcpu *v)
 			return -1;
 		v->started = true;
 	}
-	flight_resolve(v, atomic_load(&v->comm.state_commit));
-	uint64_t flags = atomic_exchange(&v->comm.state_commit, 0) & NVMM_X64_STATE_ALL;
+	flight_resolve(v, atomic_load(&v->comm->state_commit));
+	uint64_t flags = atomic_exchange(&v->comm->state_commit, 0) & NVMM_X64_STATE_ALL;
 	if (tracing && flags != 0)
 		trace_set(v, flags);
 	int result = state_commit(v, flags);
-	if (atomic_exchange(&v->comm.event_commit, false) && result == 0 && event_commit(v) != 0)
+	if (atomic_exchange(&v->comm->event_commit, 0) != 0 && result == 0 && event_commit(v) != 0)
 		return -2;
+	struct kvm_sync_regs *sync = &v->run->s.regs;
+	/* After an instruction that KVM had finished already, and the VMM now has too, there is nothing to tell. */
+	if (v->differs && memcmp(&sync->regs, &v->shown, sizeof(v->shown)) == 0)
+		v->differs = false;
 	if (v->differs) {
-		struct kvm_sync_regs *sync = &v->run->s.regs;
 		sync->regs = v->shown;
 		v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 		v->differs = false;
@@ -66,7 +67,7 @@ static int commit(struct vcpu *v)
 	if ((v->run->kvm_dirty_regs & KVM_SYNC_X86_EVENTS) != 0)
 		v->run->s.regs.events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
 	v->run->request_interrupt_window = v->int_window;
-	atomic_store(&v->comm.state_cached, 0);
+	atomic_store(&v->comm->state_cached, 0);
 	v->xcr0_known = v->msrs_known = false;
 	return result;
 }
@@ -178,16 +179,14 @@ static int run(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	}
 	tick_leave(v);
 	/* A stop that comes together with another exit stays for the next run. */
-	if (exit->reason == NVMM_VCPU_EXIT_NONE && __atomic_exchange_n(&v->comm.stop, 0, __ATOMIC_SEQ_CST) != 0)
+	if (exit->reason == NVMM_VCPU_EXIT_NONE && __atomic_exchange_n(&v->stop, 0, __ATOMIC_SEQ_CST) != 0)
 		exit->reason = NVMM_VCPU_EXIT_STOPPED;
 	fill_exitstate(v, exit);
 	if (tracing)
 		trace_exit(v, exit);
-	if (exit->reason == NVMM_VCPU_EXIT_IO || exit->reason == NVMM_VCPU_EXIT_MEMORY)
-		return state_fetch(v, PREFILLED);
-	if (exit->reason == NVMM_VCPU_EXIT_RDMSR || exit->reason == NVMM_VCPU_EXIT_WRMSR)
-		return state_fetch(v, NVMM_X64_STATE_GPRS);
-	return 0;
+	bool unfinished = exit->reason == NVMM_VCPU_EXIT_IO || exit->reason == NVMM_VCPU_EXIT_MEMORY ||
+			  exit->reason == NVMM_VCPU_EXIT_RDMSR || exit->reason == NVMM_VCPU_EXIT_WRMSR;
+	return unfinished ? state_fetch(v, NVMM_X64_STATE_GPRS) : 0;
 }
 
 int nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
@@ -195,7 +194,7 @@ int nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	struct vcpu *v;
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
-	int result = traced(run(v, &v->exit));
+	int result = traced(run(v, &v->comm->exit));
 	vcpu_leave(v);
 	return result;
 }

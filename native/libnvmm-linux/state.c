@@ -132,7 +132,7 @@ static void commit_segments(const struct nvmm_x64_state *from, struct kvm_sregs 
 
 static int fetch_crs(struct vcpu *v)
 {
-	uint64_t *crs = v->comm.state.crs;
+	uint64_t *crs = v->comm->state.crs;
 	const struct kvm_sregs *s = &v->run->s.regs.sregs;
 	crs[NVMM_X64_CR_CR0] = s->cr0;
 	crs[NVMM_X64_CR_CR2] = s->cr2;
@@ -157,7 +157,7 @@ static int fetch_crs(struct vcpu *v)
 
 static int commit_crs(struct vcpu *v)
 {
-	const uint64_t *crs = v->comm.state.crs;
+	const uint64_t *crs = v->comm->state.crs;
 	struct kvm_sregs *s = &v->run->s.regs.sregs;
 	s->cr0 = crs[NVMM_X64_CR_CR0];
 	s->cr2 = crs[NVMM_X64_CR_CR2];
@@ -183,9 +183,9 @@ static int fetch_drs(struct vcpu *v)
 	memset(&d, 0, sizeof(d));
 	if (ioctl(v->fd, KVM_GET_DEBUGREGS, &d) != 0)
 		return fail(errno, "KVM_GET_DEBUGREGS: %s", strerror(errno));
-	memcpy(v->comm.state.drs, d.db, sizeof(d.db));
-	v->comm.state.drs[NVMM_X64_DR_DR6] = d.dr6;
-	v->comm.state.drs[NVMM_X64_DR_DR7] = d.dr7;
+	memcpy(v->comm->state.drs, d.db, sizeof(d.db));
+	v->comm->state.drs[NVMM_X64_DR_DR6] = d.dr6;
+	v->comm->state.drs[NVMM_X64_DR_DR7] = d.dr7;
 	return 0;
 }
 
@@ -193,9 +193,9 @@ static int commit_drs(struct vcpu *v)
 {
 	struct kvm_debugregs d;
 	memset(&d, 0, sizeof(d));
-	memcpy(d.db, v->comm.state.drs, sizeof(d.db));
-	d.dr6 = (uint32_t)v->comm.state.drs[NVMM_X64_DR_DR6];
-	d.dr7 = (uint32_t)v->comm.state.drs[NVMM_X64_DR_DR7];
+	memcpy(d.db, v->comm->state.drs, sizeof(d.db));
+	d.dr6 = (uint32_t)v->comm->state.drs[NVMM_X64_DR_DR6];
+	d.dr7 = (uint32_t)v->comm->state.drs[NVMM_X64_DR_DR7];
 	if (ioctl(v->fd, KVM_SET_DEBUGREGS, &d) != 0)
 		return fail(errno, "KVM_SET_DEBUGREGS: %s", strerror(errno));
 	return 0;
@@ -207,16 +207,16 @@ static int fetch_fpu(struct vcpu *v)
 	struct kvm_xsave *area = (struct kvm_xsave *)(void *)v->msr_page;
 	if (ioctl(v->fd, KVM_GET_XSAVE, area) != 0)
 		return fail(errno, "KVM_GET_XSAVE: %s", strerror(errno));
-	memcpy(&v->comm.state.fpu, area, sizeof(v->comm.state.fpu));
-	memset(v->comm.state.fpu.fx_rsvd, 0, sizeof(v->comm.state.fpu.fx_rsvd));
-	v->comm.state.fpu.fx_mxcsr_mask = library.mxcsr_mask;
+	memcpy(&v->comm->state.fpu, area, sizeof(v->comm->state.fpu));
+	memset(v->comm->state.fpu.fx_rsvd, 0, sizeof(v->comm->state.fpu.fx_rsvd));
+	v->comm->state.fpu.fx_mxcsr_mask = library.mxcsr_mask;
 	return 0;
 }
 
 static int commit_fpu(struct vcpu *v)
 {
 	struct kvm_xsave *area = (struct kvm_xsave *)(void *)v->msr_page;
-	struct nvmm_x64_state_fpu image = v->comm.state.fpu;
+	struct nvmm_x64_state_fpu image = v->comm->state.fpu;
 	image.fx_mxcsr_mask &= library.mxcsr_mask;
 	image.fx_mxcsr &= image.fx_mxcsr_mask;
 	memset(area, 0, sizeof(*area));
@@ -229,7 +229,7 @@ static int commit_fpu(struct vcpu *v)
 
 static void fetch_intr(struct vcpu *v)
 {
-	struct nvmm_x64_state_intr *intr = &v->comm.state.intr;
+	struct nvmm_x64_state_intr *intr = &v->comm->state.intr;
 	const struct kvm_vcpu_events *events = &v->run->s.regs.events;
 	memset(intr, 0, sizeof(*intr));
 	intr->int_shadow = events->interrupt.shadow != 0;
@@ -240,7 +240,7 @@ static void fetch_intr(struct vcpu *v)
 
 static void commit_intr(struct vcpu *v)
 {
-	const struct nvmm_x64_state_intr *intr = &v->comm.state.intr;
+	const struct nvmm_x64_state_intr *intr = &v->comm->state.intr;
 	struct kvm_vcpu_events *events = &v->run->s.regs.events;
 	v->int_window = intr->int_window_exiting;
 	v->nmi_window = intr->nmi_window_exiting;
@@ -257,9 +257,9 @@ int state_fetch(struct vcpu *v, uint64_t flags)
 	if (v->flight.answered && flight_step(v) != 0)
 		return -1;
 	if ((flags & NVMM_X64_STATE_GPRS) != 0)
-		regs_to_state(&v->shown, &v->comm.state);
+		regs_to_state(&v->shown, &v->comm->state);
 	if ((flags & NVMM_X64_STATE_SEGS) != 0)
-		fetch_segments(&v->run->s.regs.sregs, &v->comm.state);
+		fetch_segments(&v->run->s.regs.sregs, &v->comm->state);
 	if ((flags & NVMM_X64_STATE_INTR) != 0)
 		fetch_intr(v);
 	if ((flags & NVMM_X64_STATE_CRS) != 0 && fetch_crs(v) != 0)
@@ -270,7 +270,7 @@ int state_fetch(struct vcpu *v, uint64_t flags)
 		return -1;
 	if ((flags & NVMM_X64_STATE_FPU) != 0 && fetch_fpu(v) != 0)
 		return -1;
-	atomic_fetch_or(&v->comm.state_cached, flags);
+	atomic_fetch_or(&v->comm->state_cached, flags);
 	return 0;
 }
 
@@ -280,7 +280,7 @@ int state_fetch(struct vcpu *v, uint64_t flags)
  */
 int state_commit(struct vcpu *v, uint64_t flags)
 {
-	const struct nvmm_x64_state *state = &v->comm.state;
+	const struct nvmm_x64_state *state = &v->comm->state;
 	struct kvm_sync_regs *sync = &v->run->s.regs;
 	if ((flags & NVMM_X64_STATE_GPRS) != 0) {
 		state_to_regs(state, &v->shown);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* How long a guest that does nothing but compute may keep its thread: injections and timers wait at most so long. */
-#define TICK_NS 1000000ULL
+#define TICK_NS 1000000L
 
 static int tick_signal;
 
@@ -18,9 +18,13 @@ static int tick_signal;
 static __thread struct kvm_run *volatile current __attribute__((tls_model("initial-exec")));
 static __thread pid_t own_tid __attribute__((tls_model("initial-exec")));
 
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
 	(void)number;
+	(void)context;
+	/* Virtual CPUs are never freed. A tick of one that another thread has by now only arms its timer once more. */
+	if (info->si_code == SI_TIMER)
+		atomic_store(&((struct vcpu *)info->si_value.sival_ptr)->ticking, false);
 	struct kvm_run *run = current;
 	if (run != NULL)
 		__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -36,8 +40,8 @@ int tick_init(void)
 		if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_DFL)
 			continue;
 		memset(&action, 0, sizeof(action));
-		action.sa_handler = on_signal;
-		action.sa_flags = SA_RESTART | SA_ONSTACK;
+		action.sa_sigaction = on_signal;
+		action.sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO;
 		sigemptyset(&action.sa_mask);
 		if (sigaction(number, &action, NULL) != 0)
 			continue;
@@ -47,13 +51,6 @@ int tick_init(void)
 	return -1;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
-
 static void make_timer(struct vcpu *v)
 {
 	struct sigevent event;
@@ -61,6 +58,7 @@ static void make_timer(struct vcpu *v)
 	tick_destroy(v);
 	event.sigev_notify = SIGEV_THREAD_ID;
 	event.sigev_signo = tick_signal;
+	event.sigev_value.sival_ptr = v;
 #ifdef sigev_notify_thread_id
 	event.sigev_notify_thread_id = own_tid;
 #else
@@ -68,7 +66,7 @@ static void make_timer(struct vcpu *v)
 #endif
 	v->has_timer = timer_create(CLOCK_MONOTONIC, &event, &v->timer) == 0;
 	v->timer_tid = own_tid;
-	v->tick_due = 0;
+	atomic_store(&v->ticking, false);
 }
 
 /*
@@ -90,13 +88,11 @@ void tick_enter(struct vcpu *v)
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	if (!v->has_timer || v->timer_tid != own_tid)
 		make_timer(v);
-	/* A tick that came before the line above is over by now, and found due; a later one sets the flag. */
-	uint64_t now = now_ns();
-	if (now < v->tick_due || !v->has_timer)
+	/* A tick that came before the flag was cleared has left the timer unarmed; a later one sets the flag. */
+	if (!v->has_timer || atomic_exchange(&v->ticking, true))
 		return;
 	struct itimerspec once = {.it_value = {.tv_nsec = TICK_NS}};
 	timer_settime(v->timer, 0, &once, NULL);
-	v->tick_due = now + TICK_NS;
 }
 
 void tick_leave(struct vcpu *v)

@@ -254,7 +254,7 @@ void trace_memory(struct vcpu *v, const struct nvmm_mem *mem)
 void trace_set(struct vcpu *v, uint64_t flags)
 {
 	static const char *const parts[] = {"SEGS", "GPRS", "CRS", "DRS", "MSRS", "INTR", "FPU"};
-	const struct nvmm_x64_state *s = &v->comm.state;
+	const struct nvmm_x64_state *s = &v->comm->state;
 	const char *between = "";
 	struct line l;
 	begin(&l, v);

@@ -53,9 +53,7 @@ int vcpu_enter(const struct nvmm_machine *mach, const struct nvmm_vcpu *vcpu, st
 		return -1;
 	if (vcpu->cpuid >= library.max_vcpus)
 		return fail(EINVAL, "vCPU %u: the highest number is %u", vcpu->cpuid, library.max_vcpus - 1);
-	pthread_rwlock_rdlock(&m->lock);
-	struct vcpu *v = m->vcpus[vcpu->cpuid];
-	pthread_rwlock_unlock(&m->lock);
+	struct vcpu *v = atomic_load(&m->vcpus[vcpu->cpuid]);
 	if (v != NULL) {
 		pthread_mutex_lock(&v->lock);
 		if (v->machine == m && v->id == vcpu->cpuid && !atomic_load(&v->dying)) {
@@ -76,7 +74,9 @@ void vcpu_leave(struct vcpu *v)
 
 static int open_vcpu(struct vcpu *v, struct machine *m, nvmm_cpuid_t id)
 {
-	v->fd = ioctl(m->fd, KVM_CREATE_VCPU, (unsigned long)id);
+	do
+		v->fd = ioctl(m->fd, KVM_CREATE_VCPU, (unsigned long)id);
+	while (v->fd < 0 && errno == EINTR);
 	if (v->fd < 0)
 		return fail(errno == EEXIST ? EBUSY : errno, "KVM makes no vCPU %u: %s", id, strerror(errno));
 	v->run = mmap(NULL, library.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
@@ -89,10 +89,11 @@ static int open_vcpu(struct vcpu *v, struct machine *m, nvmm_cpuid_t id)
 }
 
 /* All but the lock, the scratch page and the place in the pool. */
-static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id)
+static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id, void *page)
 {
-	memset(&v->comm, 0, sizeof(v->comm));
-	memset(&v->exit, 0, sizeof(v->exit));
+	v->comm = page != NULL ? page : &v->own_comm;
+	memset(v->comm, 0, sizeof(*v->comm));
+	__atomic_store_n(&v->stop, 0, __ATOMIC_SEQ_CST);
 	v->id = id;
 	atomic_store(&v->dying, false);
 	atomic_store(&v->running, false);
@@ -103,10 +104,10 @@ static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id)
 	v->tsc_reported = 0;
 	memset(&v->flight, 0, sizeof(v->flight));
 	memset(&v->shown, 0, sizeof(v->shown));
-	v->comm.state = reset_state;
+	v->comm->state = reset_state;
 	state_to_regs(&reset_state, &v->shown);
-	atomic_store(&v->comm.state_cached, NVMM_X64_STATE_ALL);
-	atomic_store(&v->comm.state_commit, NVMM_X64_STATE_ALL);
+	atomic_store(&v->comm->state_cached, NVMM_X64_STATE_ALL);
+	atomic_store(&v->comm->state_commit, NVMM_X64_STATE_ALL);
 }
 
 /* The registers in the run page are KVM's word on its state; before the first run there is none yet. */
@@ -121,9 +122,11 @@ static int prime(struct vcpu *v)
 	return tsc_start(v);
 }
 
-int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcpu *vcpu)
+int nvmm_linux_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcpu *vcpu, void *page)
 {
 	struct machine *m;
+	if (((uintptr_t)page & 15) != 0)
+		return fail(EINVAL, "the page at %p is not aligned to 16 bytes", page);
 	if (machine_find(mach, &m) != 0)
 		return -1;
 	if (id >= library.max_vcpus)
@@ -131,7 +134,9 @@ int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcp
 	struct vcpu *v = pool_take();
 	if (v == NULL)
 		return fail(ENOMEM, "no memory for a vCPU");
-	reset_vcpu(v, id);
+	/* Somebody with an old handle may look at it meanwhile. */
+	pthread_mutex_lock(&v->lock);
+	reset_vcpu(v, id, page);
 	pthread_rwlock_wrlock(&m->lock);
 	int result = 0;
 	if (!m->used)
@@ -146,20 +151,26 @@ int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcp
 		result = -1;
 	} else {
 		v->machine = m;
-		m->vcpus[id] = v;
+		atomic_store(&m->vcpus[id], v);
 		m->vcpu_count++;
 	}
 	pthread_rwlock_unlock(&m->lock);
+	pthread_mutex_unlock(&v->lock);
 	if (result != 0) {
 		pool_give(v);
 		return -1;
 	}
 	vcpu->cpuid = id;
-	vcpu->state = &v->comm.state;
-	vcpu->event = &v->comm.event;
-	vcpu->exit = &v->exit;
-	vcpu->stop = &v->comm.stop;
+	vcpu->state = &v->comm->state;
+	vcpu->event = &v->comm->event;
+	vcpu->exit = &v->comm->exit;
+	vcpu->stop = &v->stop;
 	return 0;
+}
+
+int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcpu *vcpu)
+{
+	return nvmm_linux_vcpu_create(mach, id, vcpu, NULL);
 }
 
 /* Ends a vCPU that its machine no longer lists, fetching it out of the guest if it must. */
@@ -187,8 +198,7 @@ int nvmm_vcpu_destroy(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	if (vcpu->cpuid >= library.max_vcpus)
 		return fail(EINVAL, "vCPU %u: the highest number is %u", vcpu->cpuid, library.max_vcpus - 1);
 	pthread_rwlock_wrlock(&m->lock);
-	struct vcpu *v = m->vcpus[vcpu->cpuid];
-	m->vcpus[vcpu->cpuid] = NULL;
+	struct vcpu *v = atomic_exchange(&m->vcpus[vcpu->cpuid], NULL);
 	m->vcpu_count -= v != NULL;
 	pthread_rwlock_unlock(&m->lock);
 	if (v == NULL)
@@ -219,13 +229,13 @@ int nvmm_vcpu_configure(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint6
 
 static struct vcpu *owner_of(const struct nvmm_vcpu *vcpu)
 {
-	return (struct vcpu *)((char *)(uintptr_t)vcpu->stop - offsetof(struct vcpu, comm.stop));
+	return (struct vcpu *)((char *)(uintptr_t)vcpu->stop - offsetof(struct vcpu, stop));
 }
 
 /* Takes effect in the next run. Nothing is checked, as in NVMM. */
 int nvmm_vcpu_setstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64_t flags)
 {
-	struct comm *comm = &owner_of(vcpu)->comm;
+	struct comm *comm = owner_of(vcpu)->comm;
 	(void)mach;
 	atomic_fetch_or(&comm->state_commit, flags);
 	atomic_fetch_or(&comm->state_cached, flags);
@@ -235,11 +245,11 @@ int nvmm_vcpu_setstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64
 int nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64_t flags)
 {
 	struct vcpu *v;
-	if ((flags & ~atomic_load(&owner_of(vcpu)->comm.state_cached)) == 0)
+	if ((flags & ~atomic_load(&owner_of(vcpu)->comm->state_cached)) == 0)
 		return 0;
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
-	int result = state_fetch(v, flags & ~atomic_load(&v->comm.state_cached) & NVMM_X64_STATE_ALL);
+	int result = state_fetch(v, flags & ~atomic_load(&v->comm->state_cached) & NVMM_X64_STATE_ALL);
 	vcpu_leave(v);
 	return result;
 }
@@ -247,7 +257,7 @@ int nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64
 int nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
 	(void)mach;
-	atomic_store(&owner_of(vcpu)->comm.event_commit, true);
+	atomic_store(&owner_of(vcpu)->comm->event_commit, 1);
 	return 0;
 }
 
@@ -255,7 +265,7 @@ int nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 int nvmm_vcpu_stop(struct nvmm_vcpu *vcpu)
 {
 	struct vcpu *v = owner_of(vcpu);
-	__atomic_store_n(&v->comm.stop, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&v->stop, 1, __ATOMIC_SEQ_CST);
 	tick_kick(v);
 	return 0;
 }

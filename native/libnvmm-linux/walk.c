@@ -14,9 +14,9 @@
 void paging_of(struct vcpu *v, struct paging *p)
 {
 	const struct kvm_sregs *s = &v->run->s.regs.sregs;
-	uint64_t cached = atomic_load(&v->comm.state_cached);
+	uint64_t cached = atomic_load(&v->comm->state_cached);
 	bool crs = (cached & NVMM_X64_STATE_CRS) != 0;
-	const struct nvmm_x64_state *state = &v->comm.state;
+	const struct nvmm_x64_state *state = &v->comm->state;
 	p->cr0 = crs ? state->crs[NVMM_X64_CR_CR0] : s->cr0;
 	p->cr3 = crs ? state->crs[NVMM_X64_CR_CR3] : s->cr3;
 	p->cr4 = crs ? state->crs[NVMM_X64_CR_CR4] : s->cr4;
@@ -25,11 +25,11 @@ void paging_of(struct vcpu *v, struct paging *p)
 
 static bool entry(struct machine *m, gpaddr_t at, unsigned size, uint64_t *value)
 {
-	struct area area;
-	if (!area_find(m, at, &area))
+	const struct area *area = area_at(m, at);
+	if (area == NULL)
 		return false;
 	*value = 0;
-	memcpy(value, (const void *)(area.hva + (at - area.gpa)), size);
+	memcpy(value, (const void *)(area->hva + (at - area->gpa)), size);
 	return (*value & PTE_P) != 0;
 }
 
@@ -83,25 +83,20 @@ static bool walk64(struct machine *m, uint64_t table, int levels, gvaddr_t gva, 
 	return false;
 }
 
-int walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
+/* Under the machine's lock. */
+bool walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
 {
-	bool pae = (p->cr4 & CR4_PAE) != 0, lma = (p->efer & EFER_LMA) != 0, done;
+	bool pae = (p->cr4 & CR4_PAE) != 0, lma = (p->efer & EFER_LMA) != 0;
 	*prot = NVMM_PROT_ALL;
 	if ((p->cr0 & CR0_PG) == 0) {
 		*gpa = gva;
-		return 0;
+		return true;
 	}
-	if (lma && !pae)
-		done = false;
-	else if (!pae)
-		done = walk32(m, p, (uint32_t)gva, gpa, prot);
-	else if (!lma)
-		done = walk64(m, p->cr3 & 0xFFFFFFE0, 3, (uint32_t)gva, gpa, prot);
-	else
-		done = (uint64_t)((int64_t)(gva << 16) >> 16) == gva && walk64(m, p->cr3 & FRAME, 4, gva, gpa, prot);
-	if (!done)
-		return fail(EFAULT, "guest-virtual address 0x%llx is not mapped", (unsigned long long)gva);
-	return 0;
+	if (!pae)
+		return !lma && walk32(m, p, (uint32_t)gva, gpa, prot);
+	if (!lma)
+		return walk64(m, p->cr3 & 0xFFFFFFE0, 3, (uint32_t)gva, gpa, prot);
+	return (uint64_t)((int64_t)(gva << 16) >> 16) == gva && walk64(m, p->cr3 & FRAME, 4, gva, gpa, prot);
 }
 
 int nvmm_gva_to_gpa(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
@@ -111,28 +106,33 @@ int nvmm_gva_to_gpa(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t 
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
 	paging_of(v, &p);
-	int result = walk(v->machine, &p, gva, gpa, prot);
+	pthread_rwlock_rdlock(&v->machine->lock);
+	bool found = walk(v->machine, &p, gva, gpa, prot);
+	pthread_rwlock_unlock(&v->machine->lock);
 	vcpu_leave(v);
-	return result;
+	return found ? 0 : fail(EFAULT, "guest-virtual address 0x%llx is not mapped", (unsigned long long)gva);
 }
 
 /* Copies guest memory at a linear address. Gives the number of bytes up to the first that can't be read. */
 size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size)
 {
+	struct machine *m = v->machine;
 	struct paging p;
 	size_t done = 0;
 	paging_of(v, &p);
+	pthread_rwlock_rdlock(&m->lock);
 	while (done < size) {
-		struct area area;
+		const struct area *area;
 		gpaddr_t gpa;
 		nvmm_prot_t prot;
-		if (walk(v->machine, &p, linear + done, &gpa, &prot) != 0 || !area_find(v->machine, gpa, &area))
+		if (!walk(m, &p, linear + done, &gpa, &prot) || (area = area_at(m, gpa)) == NULL)
 			break;
 		size_t piece = PAGE - (gpa & (PAGE - 1));
 		if (piece > size - done)
 			piece = size - done;
-		memcpy((char *)into + done, (const void *)(area.hva + (gpa - area.gpa)), piece);
+		memcpy((char *)into + done, (const void *)(area->hva + (gpa - area->gpa)), piece);
 		done += piece;
 	}
+	pthread_rwlock_unlock(&m->lock);
 	return done;
 }

@@ -95,6 +95,21 @@ export const LAYOUTS: Readonly<Record<string, Layout>> = {
   },
 };
 
+/** NVMM_LINUX_PAGE_*: what a vCPU shares with whoever lent the memory for it. Offsets in bytes. */
+export const PAGE = {
+  SIZE: 1184,
+  ALIGNMENT: 64,
+  CACHED: 0,
+  COMMIT: 8,
+  INJECT: 16,
+  STATE: 32,
+  EVENT: 1040,
+  EXIT: 1056,
+  ACCESS: 1120,
+  DATA: 1168,
+  DATA_SIZE: 16,
+} as const;
+
 /** sizeof(struct nvmm_x64_state), on every system. */
 export const STATE_SIZE = 1008;
 

@@ -47,6 +47,8 @@ export interface Functions {
   ctl: Verb;
   /** Ours on Linux: a sentence about the last failure. */
   reason: (() => string) | null;
+  /** Ours on Linux: vcpuCreate with a page of the caller's (layouts.ts, PAGE). */
+  lentVcpuCreate: Verb | null;
 }
 
 export interface Library {
@@ -68,7 +70,7 @@ export interface Library {
 const P = 'uintptr_t';
 
 /** Name, and argument types behind the leading pointers. */
-const VERBS: Record<keyof Omit<Functions, 'reason'>, [string, ...string[]]> = {
+const VERBS: Record<keyof Omit<Functions, 'reason' | 'lentVcpuCreate'>, [string, ...string[]]> = {
   init: ['nvmm_init'],
   capability: ['nvmm_capability', 'void *'],
   machineCreate: ['nvmm_machine_create', P],
@@ -152,17 +154,21 @@ function open(system: string): Library {
   if (layout === undefined) throw new LibraryError(`there is no libnvmm for ${system}.`);
   const koffi = loadKoffi();
   const [path, handle] = loadFirst(koffi, candidates(layout));
+  const find = <F>(name: string, result: string, types: string[]): F => {
+    try {
+      return handle.func(name, result, types) as F;
+    } catch {
+      throw new LibraryError(`${path} has no ${name}: it is the library of another system or version.`);
+    }
+  };
   const call = Object.fromEntries(
     Object.entries(VERBS).map(([key, [name, ...types]]) => {
-      if (key === 'stop' && !layout.stop) return [key, null];
-      try {
-        return [key, handle.func(name, 'int', types)];
-      } catch {
-        throw new LibraryError(`${path} has no ${name}: it is the library of another system or version.`);
-      }
+      return [key, key === 'stop' && !layout.stop ? null : find(name, 'int', types)];
     }),
   ) as unknown as Functions;
-  call.reason = system === 'linux' ? (handle.func('nvmm_linux_reason', 'str', []) as () => string) : null;
+  const ours = system === 'linux';
+  call.reason = ours ? find('nvmm_linux_reason', 'str', []) : null;
+  call.lentVcpuCreate = ours ? find('nvmm_linux_vcpu_create', 'int', [P, 'uint32_t', P, P]) : null;
 
   const c = koffi.load(null);
   const calloc = c.func('calloc', P, ['size_t', 'size_t']) as (count: number, size: number) => number;

@@ -16,7 +16,8 @@ import type {
 import { lastError } from './errors.ts';
 import { CALLBACKS_SIZE, CPUID_CONF_SIZE, MACHINE_INFO, MACHINE_SIZE, VCPU } from './layouts.ts';
 import type { Library } from './library.ts';
-import { CallbackBridge, LibMachine, LibVcpu } from './vcpu.ts';
+import { CallbackBridge } from './callbacks.ts';
+import { CopiedVcpu, LentVcpu, LibMachine, LibVcpu } from './vcpu.ts';
 
 const WORD = 2 ** 32;
 
@@ -101,9 +102,16 @@ export class LibNvmm implements Nvmm {
     if (!(Number.isInteger(cpuid) && cpuid >= 0 && cpuid < WORD)) {
       throw new NvmmError('nvmm_vcpu_create', 'EINVAL', `vCPU ${cpuid} has no valid number`);
     }
-    const address = this.library.allocate(VCPU.ALLOCATED);
-    this.require('nvmm_vcpu_create', this.library.call.vcpuCreate(addressOf(machine), cpuid, address));
-    return new LibVcpu(this.library, machine.machid, cpuid, address);
+    const { library } = this;
+    const address = library.allocate(VCPU.ALLOCATED);
+    if (library.call.lentVcpuCreate === null) {
+      this.require('nvmm_vcpu_create', library.call.vcpuCreate(addressOf(machine), cpuid, address));
+      return new CopiedVcpu(library, addressOf(machine), machine.machid, cpuid, address);
+    }
+    const vcpu = new LentVcpu(library, addressOf(machine), machine.machid, cpuid, address);
+    const result = library.call.lentVcpuCreate(addressOf(machine), cpuid, address, vcpu.pageAddress);
+    this.require('nvmm_vcpu_create', result);
+    return vcpu;
   }
 
   vcpuDestroy(machine: Machine, vcpu: Vcpu): void {
@@ -124,35 +132,25 @@ export class LibNvmm implements Nvmm {
     this.require('nvmm_vcpu_configure', result);
   }
 
-  setState(machine: Machine, vcpu: Vcpu, flags: number): void {
-    own(vcpu).give(flags);
-    const result = this.library.call.setState(addressOf(machine), own(vcpu).address, flags);
-    this.require('nvmm_vcpu_setstate', result);
+  setState(_machine: Machine, vcpu: Vcpu, flags: number): void {
+    this.require('nvmm_vcpu_setstate', own(vcpu).setState(flags));
   }
 
-  getState(machine: Machine, vcpu: Vcpu, flags: number): void {
-    const ours = own(vcpu);
-    const missing = ours.missing(flags & State.ALL);
-    if (missing === 0) return;
-    const result = this.library.call.getState(addressOf(machine), ours.address, missing);
-    this.require('nvmm_vcpu_getstate', result);
-    ours.take(missing);
+  getState(_machine: Machine, vcpu: Vcpu, flags: number): void {
+    this.require('nvmm_vcpu_getstate', own(vcpu).getState(flags & State.ALL));
   }
 
-  inject(machine: Machine, vcpu: Vcpu): void {
-    own(vcpu).giveEvent();
-    this.require('nvmm_vcpu_inject', this.library.call.inject(addressOf(machine), own(vcpu).address));
+  inject(_machine: Machine, vcpu: Vcpu): void {
+    this.require('nvmm_vcpu_inject', own(vcpu).inject());
   }
 
   run(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
-    const result = this.library.call.run(addressOf(machine), ours.address);
-    if (result !== 0) {
-      ours.stale();
-      throw lastError(this.library, 'nvmm_vcpu_run');
-    }
-    ours.takeExit();
-    if (this.library.call.stop === null) this.takeOwnStop(ours);
+    const { call } = this.library;
+    const result = call.run(addressOf(machine), ours.address);
+    ours.changed(result === 0);
+    if (result !== 0) throw lastError(this.library, 'nvmm_vcpu_run');
+    if (call.stop === null) this.takeOwnStop(ours);
   }
 
   vcpuShare(vcpu: Vcpu): VcpuHandle {
@@ -235,17 +233,17 @@ export class LibNvmm implements Nvmm {
 
   assistIo(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
-    const result = this.bridge.during(machine, ours, () =>
-      this.library.call.assistIo(addressOf(machine), ours.address),
-    );
+    const outer = this.bridge.enter(machine, ours);
+    const result = this.library.call.assistIo(addressOf(machine), ours.address);
+    this.bridge.leave(outer);
     this.require('nvmm_assist_io', result);
   }
 
   assistMem(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
-    const result = this.bridge.during(machine, ours, () =>
-      this.library.call.assistMem(addressOf(machine), ours.address),
-    );
+    const outer = this.bridge.enter(machine, ours);
+    const result = this.library.call.assistMem(addressOf(machine), ours.address);
+    this.bridge.leave(outer);
     this.require('nvmm_assist_mem', result);
   }
 

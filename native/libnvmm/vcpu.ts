@@ -1,7 +1,7 @@
 import { ExitOffset, State, StateOffset } from '../../main/nvmm/constants.ts';
 import { VcpuEvent, VcpuExit, VcpuState } from '../../main/nvmm/layout.ts';
 import type { AssistCallbacks, IoAccess, Machine, MemAccess, Vcpu } from '../../main/nvmm/nvmm.ts';
-import { IO, MEM, VCPU } from './layouts.ts';
+import { IO, MEM, PAGE, VCPU } from './layouts.ts';
 import type { Library } from './library.ts';
 
 export class LibMachine implements Machine {
@@ -17,6 +17,134 @@ export class LibMachine implements Machine {
 
 const EVENT_SIZE = 16;
 
+/** A vCPU on its thread. What the verbs on its state do depends on whose memory it is in. */
+export abstract class LibVcpu implements Vcpu {
+  readonly cpuid: number;
+  readonly machid: number;
+  /** Of struct nvmm_vcpu. */
+  readonly address: number;
+  abstract readonly state: VcpuState;
+  abstract readonly event: VcpuEvent;
+  abstract readonly exit: VcpuExit;
+  callbacks: AssistCallbacks = {};
+  /** What a callback threw; the C library can't pass it on. */
+  thrown: { error: unknown } | null = null;
+  protected readonly library: Library;
+  protected readonly machineAddress: number;
+
+  constructor(library: Library, machineAddress: number, machid: number, cpuid: number, address: number) {
+    this.library = library;
+    this.machineAddress = machineAddress;
+    this.machid = machid;
+    this.cpuid = cpuid;
+    this.address = address;
+  }
+
+  /** The verbs, each with what the library says. */
+  abstract setState(flags: number): number;
+  abstract getState(flags: number): number;
+  abstract inject(): number;
+  /** The library has changed the state: in an assist, or a run, after which there is an exit to see. */
+  abstract changed(exit: boolean): void;
+  /** What the assist's callback was called for, from the structure at this address. */
+  abstract takeIo(address: number): IoAccess;
+  abstract takeMem(address: number): MemAccess;
+  /** Gives back what the callback has read. */
+  abstract giveIo(): void;
+  abstract giveMem(): void;
+}
+
+/** An access before anybody has asked for one. */
+function noAccess(vcpu: Vcpu, data: DataView): { io: IoAccess; mem: MemAccess } {
+  const nobody = { machine: null as unknown as Machine, vcpu, data };
+  return {
+    io: { ...nobody, port: 0, in: false, size: 1 },
+    mem: { ...nobody, gpa: 0, write: false, size: 1 },
+  };
+}
+
+/** What a read gives when no device answers. */
+function allOnes(data: DataView, bytes: number): void {
+  for (let at = 0; at < bytes; at += 4) data.setInt32(at, -1, true);
+}
+
+function describeIo(access: IoAccess, io: DataView, at: number): void {
+  access.port = io.getUint16(at + IO.PORT, true);
+  access.in = io.getUint8(at + IO.IN) !== 0;
+  access.size = io.getUint32(at + IO.LENGTH, true);
+}
+
+function describeMem(access: MemAccess, mem: DataView, at: number): void {
+  access.gpa = mem.getUint32(at + MEM.GPA, true) + mem.getUint32(at + MEM.GPA + 4, true) * 2 ** 32;
+  access.write = mem.getUint8(at + MEM.WRITE) !== 0;
+  access.size = mem.getUint32(at + MEM.LENGTH, true);
+}
+
+/**
+ * With our own library: state, event and exit are in memory of ours that the library works in, so that most verbs
+ * need no call of C, and an exit none but that of the run.
+ */
+export class LentVcpu extends LibVcpu {
+  readonly state: VcpuState;
+  readonly event: VcpuEvent;
+  readonly exit: VcpuExit;
+  readonly pageAddress: number;
+  /** The words CACHED, COMMIT and INJECT; their upper halves are zero. */
+  private readonly words: Int32Array;
+  private readonly view: DataView;
+  private readonly access: { io: IoAccess; mem: MemAccess };
+
+  constructor(library: Library, machineAddress: number, machid: number, cpuid: number, address: number) {
+    super(library, machineAddress, machid, cpuid, address);
+    // Shared memory is never moved nor taken away while an object here refers to it.
+    const memory = new SharedArrayBuffer(PAGE.SIZE + PAGE.ALIGNMENT);
+    const start = library.addressOf(new Uint8Array(memory));
+    const offset = -start & (PAGE.ALIGNMENT - 1);
+    this.pageAddress = start + offset;
+    this.words = new Int32Array(memory, offset, PAGE.STATE / 4);
+    this.view = new DataView(memory, offset, PAGE.SIZE);
+    this.state = new VcpuState(new Uint8Array(memory, offset + PAGE.STATE, StateOffset.SIZE));
+    this.event = new VcpuEvent(new Uint8Array(memory, offset + PAGE.EVENT, EVENT_SIZE));
+    this.exit = new VcpuExit(new Uint8Array(memory, offset + PAGE.EXIT, ExitOffset.SIZE));
+    this.access = noAccess(this, new DataView(memory, offset + PAGE.DATA, PAGE.DATA_SIZE));
+  }
+
+  setState(flags: number): number {
+    this.words[PAGE.CACHED / 4] |= flags;
+    this.words[PAGE.COMMIT / 4] |= flags;
+    return 0;
+  }
+
+  getState(flags: number): number {
+    if ((flags & ~this.words[PAGE.CACHED / 4]) === 0) return 0;
+    return this.library.call.getState(this.machineAddress, this.address, flags);
+  }
+
+  inject(): number {
+    this.words[PAGE.INJECT / 4] = 1;
+    return 0;
+  }
+
+  changed(): void {}
+
+  takeIo(): IoAccess {
+    const { io } = this.access;
+    describeIo(io, this.view, PAGE.ACCESS);
+    if (io.in) allOnes(io.data, 8);
+    return io;
+  }
+
+  takeMem(): MemAccess {
+    const { mem } = this.access;
+    describeMem(mem, this.view, PAGE.ACCESS);
+    if (!mem.write) allOnes(mem.data, PAGE.DATA_SIZE);
+    return mem;
+  }
+
+  giveIo(): void {}
+  giveMem(): void {}
+}
+
 /** Which bytes of the state each part takes: flag, offset, length. */
 const PARTS: readonly (readonly [number, number, number])[] = [
   [State.SEGS, StateOffset.SEGS, StateOffset.GPRS - StateOffset.SEGS],
@@ -28,37 +156,29 @@ const PARTS: readonly (readonly [number, number, number])[] = [
   [State.FPU, StateOffset.FPU, StateOffset.SIZE - StateOffset.FPU],
 ];
 
-/**
- * A vCPU on its thread: our copies of its state, event and exit, which are brought into line with the library's by
- * as few copies as the flags need.
- */
-export class LibVcpu implements Vcpu {
-  readonly cpuid: number;
-  readonly machid: number;
-  /** Of struct nvmm_vcpu. */
-  readonly address: number;
-  readonly state: VcpuState;
-  readonly event: VcpuEvent;
-  readonly exit: VcpuExit;
-  callbacks: AssistCallbacks = {};
-  /** What a callback threw; the C library can't pass it on. */
-  thrown: { error: unknown } | null = null;
+/** The most that a callback is called for at once. */
+const MOST_DATA = 64;
+
+/** With a system's library: copies of what it has, brought into line by as few copies as the flags need. */
+export class CopiedVcpu extends LibVcpu {
+  readonly state = new VcpuState(new Uint8Array(StateOffset.SIZE));
+  readonly event = new VcpuEvent(new Uint8Array(EVENT_SIZE));
+  readonly exit = new VcpuExit(new Uint8Array(ExitOffset.SIZE));
   /** Parts of `state` that are what the library has. */
   private fresh = 0;
-  private readonly library: Library;
   private readonly stateAddress: number;
   private readonly eventAddress: number;
   private readonly exitAddress: number;
   private readonly parts: readonly { flag: number; bytes: Uint8Array; address: number }[];
+  private readonly struct = new DataView(new ArrayBuffer(MEM.SIZE));
+  private readonly structBytes = new Uint8Array(this.struct.buffer);
+  private readonly data = new Uint8Array(MOST_DATA);
+  private readonly access = noAccess(this, new DataView(this.data.buffer));
+  /** Where the library has the data of the access. */
+  private dataAddress = 0;
 
-  constructor(library: Library, machid: number, cpuid: number, address: number) {
-    this.library = library;
-    this.machid = machid;
-    this.cpuid = cpuid;
-    this.address = address;
-    this.state = new VcpuState(new Uint8Array(StateOffset.SIZE));
-    this.event = new VcpuEvent(new Uint8Array(EVENT_SIZE));
-    this.exit = new VcpuExit(new Uint8Array(ExitOffset.SIZE));
+  constructor(library: Library, machineAddress: number, machid: number, cpuid: number, address: number) {
+    super(library, machineAddress, machid, cpuid, address);
     const struct = new Uint8Array(VCPU.SIZE);
     library.read(struct, address, library.layout.stop ? VCPU.SIZE : VCPU.SIZE - 8);
     const view = new DataView(struct.buffer);
@@ -73,127 +193,74 @@ export class LibVcpu implements Vcpu {
     }));
   }
 
-  missing(flags: number): number {
-    return flags & ~this.fresh;
-  }
-
-  /** Copies parts from the library. */
-  take(flags: number): void {
-    if (flags === State.ALL) this.library.read(this.state.bytes, this.stateAddress, StateOffset.SIZE);
-    else {
-      for (const { flag, bytes, address } of this.parts) {
-        if ((flags & flag) !== 0) this.library.read(bytes, address, bytes.length);
-      }
-    }
-    this.fresh |= flags;
-  }
-
-  /** Copies parts to the library. */
-  give(flags: number): void {
+  setState(flags: number): number {
+    const { library } = this;
     if ((flags & State.ALL) === State.ALL) {
-      this.library.write(this.stateAddress, this.state.bytes, StateOffset.SIZE);
+      library.write(this.stateAddress, this.state.bytes, StateOffset.SIZE);
     } else {
       for (const { flag, bytes, address } of this.parts) {
-        if ((flags & flag) !== 0) this.library.write(address, bytes, bytes.length);
+        if ((flags & flag) !== 0) library.write(address, bytes, bytes.length);
       }
     }
     this.fresh |= flags;
+    return library.call.setState(this.machineAddress, this.address, flags);
   }
 
-  giveEvent(): void {
-    this.library.write(this.eventAddress, this.event.bytes, EVENT_SIZE);
-  }
-
-  takeExit(): void {
-    this.library.read(this.exit.bytes, this.exitAddress, ExitOffset.SIZE);
-    this.fresh = 0;
-  }
-
-  /** The library has changed the state: a run, or an assist. */
-  stale(): void {
-    this.fresh = 0;
-  }
-}
-
-/** Turns the C structures that the assists' callbacks get into accesses. One for each thread. */
-export class CallbackBridge {
-  private readonly library: Library;
-  private readonly io = new DataView(new ArrayBuffer(IO.SIZE));
-  private readonly mem = new DataView(new ArrayBuffer(MEM.SIZE));
-  private readonly ioBytes = new Uint8Array(this.io.buffer);
-  private readonly memBytes = new Uint8Array(this.mem.buffer);
-  private readonly data = new Uint8Array(64);
-  private readonly ioAccess: IoAccess;
-  private readonly memAccess: MemAccess;
-  /** Function pointers for struct nvmm_assist_callbacks. */
-  readonly ioAddress: number;
-  readonly memAddress: number;
-  private machine: Machine | null = null;
-  private vcpu: LibVcpu | null = null;
-
-  constructor(library: Library) {
-    this.library = library;
-    const nobody = { machine: null as unknown as Machine, vcpu: null as unknown as Vcpu };
-    const data = new DataView(this.data.buffer);
-    this.ioAccess = { ...nobody, port: 0, in: false, size: 1, data };
-    this.memAccess = { ...nobody, gpa: 0, write: false, size: 1, data };
-    this.ioAddress = library.callback((address) => this.guard(() => this.onIo(address)));
-    this.memAddress = library.callback((address) => this.guard(() => this.onMem(address)));
-  }
-
-  /** Runs an assist of this vCPU; what a callback throws comes out here. */
-  during(machine: Machine, vcpu: LibVcpu, assist: () => number): number {
-    const outer = { machine: this.machine, vcpu: this.vcpu };
-    this.machine = machine;
-    this.vcpu = vcpu;
-    vcpu.thrown = null;
-    vcpu.stale();
-    const result = assist();
-    vcpu.stale();
-    this.machine = outer.machine;
-    this.vcpu = outer.vcpu;
-    const { thrown } = vcpu as { thrown: { error: unknown } | null };
-    if (thrown !== null) throw thrown.error;
-    return result;
-  }
-
-  private guard(work: () => void): void {
-    // After the first throw the rest of the instruction gets zeroes.
-    if (this.vcpu === null || this.vcpu.thrown !== null) return;
-    try {
-      work();
-    } catch (error) {
-      this.vcpu.thrown = { error };
+  getState(flags: number): number {
+    const { library } = this;
+    const missing = flags & ~this.fresh;
+    if (missing === 0) return 0;
+    const result = library.call.getState(this.machineAddress, this.address, missing);
+    if (result !== 0) return result;
+    if (missing === State.ALL) library.read(this.state.bytes, this.stateAddress, StateOffset.SIZE);
+    else {
+      for (const { flag, bytes, address } of this.parts) {
+        if ((missing & flag) !== 0) library.read(bytes, address, bytes.length);
+      }
     }
+    this.fresh |= missing;
+    return 0;
   }
 
-  private onIo(address: number): void {
-    const { io, ioAccess: access, library } = this;
-    library.read(this.ioBytes, address, IO.SIZE);
-    access.machine = this.machine!;
-    access.vcpu = this.vcpu!;
-    access.port = io.getUint16(IO.PORT, true);
-    access.in = io.getUint8(IO.IN) !== 0;
-    access.size = io.getUint32(IO.LENGTH, true);
-    const data = Number(io.getBigUint64(IO.DATA, true));
-    if (access.in) this.data.fill(0xff, 0, 8);
-    else library.read(this.data, data, access.size);
-    this.vcpu!.callbacks.io?.(access);
-    if (access.in) library.write(data, this.data, access.size);
+  inject(): number {
+    this.library.write(this.eventAddress, this.event.bytes, EVENT_SIZE);
+    return this.library.call.inject(this.machineAddress, this.address);
   }
 
-  private onMem(address: number): void {
-    const { mem, memAccess: access, library } = this;
-    library.read(this.memBytes, address, MEM.SIZE);
-    access.machine = this.machine!;
-    access.vcpu = this.vcpu!;
-    access.gpa = mem.getUint32(MEM.GPA, true) + mem.getUint32(MEM.GPA + 4, true) * 2 ** 32;
-    access.write = mem.getUint8(MEM.WRITE) !== 0;
-    access.size = mem.getUint32(MEM.LENGTH, true);
-    const data = Number(mem.getBigUint64(MEM.DATA, true));
-    if (access.write) library.read(this.data, data, access.size);
-    else this.data.fill(0xff, 0, 16);
-    this.vcpu!.callbacks.mem?.(access);
-    if (!access.write) library.write(data, this.data, access.size);
+  changed(exit: boolean): void {
+    this.fresh = 0;
+    if (exit) this.library.read(this.exit.bytes, this.exitAddress, ExitOffset.SIZE);
+  }
+
+  takeIo(address: number): IoAccess {
+    const { io } = this.access;
+    this.library.read(this.structBytes, address, IO.SIZE);
+    describeIo(io, this.struct, 0);
+    this.takeData(IO.DATA, io.in, io.size);
+    return io;
+  }
+
+  takeMem(address: number): MemAccess {
+    const { mem } = this.access;
+    this.library.read(this.structBytes, address, MEM.SIZE);
+    describeMem(mem, this.struct, 0);
+    this.takeData(MEM.DATA, !mem.write, mem.size);
+    return mem;
+  }
+
+  private takeData(pointer: number, read: boolean, size: number): void {
+    this.dataAddress = Number(this.struct.getBigUint64(pointer, true));
+    if (read) this.data.fill(0xff, 0, 16);
+    else this.library.read(this.data, this.dataAddress, size);
+  }
+
+  giveIo(): void {
+    const { io } = this.access;
+    if (io.in) this.library.write(this.dataAddress, this.data, io.size);
+  }
+
+  giveMem(): void {
+    const { mem } = this.access;
+    if (!mem.write) this.library.write(this.dataAddress, this.data, mem.size);
   }
 }

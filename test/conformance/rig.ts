@@ -147,7 +147,7 @@ export class Rig {
 }
 
 /** 64-bit mode, ring 0, flat, RIP 0x2000, CR3 0x3000, interrupts off, everything else zero. */
-export function longMode({ state }: Vcpu): void {
+export function longMode({ state }: Pick<Vcpu, 'state'>): void {
   state.bytes.fill(0);
   for (const seg of [Seg.ES, Seg.SS, Seg.DS, Seg.FS, Seg.GS]) {
     state.setSegment(seg, 0, FLAT, 0xffff_ffff, 0n);
