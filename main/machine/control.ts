@@ -216,6 +216,11 @@ export class MachineClock {
     return this.host.now() - this.times[0];
   }
 
+  /** The host's time (HostTime) at which it will be `time`, if it runs on. */
+  hostTime(time: number): number {
+    return time + this.times[0];
+  }
+
   /** Makes it stand at `time`. Only while no vCPU runs. */
   freeze(time = this.now()): void {
     this.times[1] = time;

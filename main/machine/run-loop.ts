@@ -1,4 +1,3 @@
-import type { Clock } from '../devices/device.ts';
 import type { Lapic } from '../devices/lapic.ts';
 import { isApicMsr } from '../devices/lapic.ts';
 import { advance, writeRax } from '../nvmm/assist.ts';
@@ -15,7 +14,7 @@ import type {
 } from '../nvmm/nvmm.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { QueuedEvent, VcpuCapture } from './capture.ts';
-import type { DeviceLock, Mailbox } from './control.ts';
+import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
 import { address, counterOf, exitLines, exitName } from './exit-names.ts';
 import type { ExitTraceWriter } from './exit-trace.ts';
@@ -39,7 +38,7 @@ export interface VcpuEnvironment {
   vcpu: Vcpu;
   pc: Pc;
   lock: DeviceLock;
-  clock: Clock;
+  clock: MachineClock;
   mailbox: Mailbox;
   /** Where exits are written down; null: nowhere. */
   trace: ExitTraceWriter | null;
@@ -74,7 +73,7 @@ export class RunLoop {
   private readonly vcpu: Vcpu;
   private readonly pc: Pc;
   private readonly lock: DeviceLock;
-  private readonly clock: Clock;
+  private readonly clock: MachineClock;
   private readonly mailbox: Mailbox;
   private readonly lapic: Lapic;
   private readonly environment: VcpuEnvironment;
@@ -320,6 +319,7 @@ export class RunLoop {
     this.deadline = this.pc.deadline(this.id);
     const { cr8 } = this.lapic;
     this.lock.release();
+    this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(this.deadline));
     this.stale = false;
     // Raising an interrupt in this thread says so in the mailbox, too.
     if (this.mailbox.takeAttention()) this.attention = true;

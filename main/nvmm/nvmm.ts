@@ -166,6 +166,11 @@ export interface Nvmm {
    * Hardware is coherent and ignores it; the emulator drops what it had decoded from there.
    */
   hvaWritten(hva: number, size: number): void;
+  /**
+   * Asks that runs of this vCPU come back (NONE) once the host's monotonic clock is at `ns` (process.hrtime). Absent
+   * where the system alone decides when a guest that computes is interrupted.
+   */
+  runUntil?(vcpu: Vcpu, ns: number): void;
   /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
   counters?(machine: Machine): Record<string, number>;
   /**

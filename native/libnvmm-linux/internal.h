@@ -37,6 +37,7 @@ struct comm {
 	_Atomic uint64_t state_cached;
 	_Atomic uint64_t state_commit;
 	_Atomic uint32_t event_commit;
+	double deadline;
 	struct nvmm_x64_state state;
 	struct nvmm_x86_event event;
 	struct nvmm_vcpu_exit exit;
@@ -50,6 +51,7 @@ struct comm {
 _Static_assert(offsetof(struct comm, state_cached) == NVMM_LINUX_PAGE_CACHED, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, state_commit) == NVMM_LINUX_PAGE_COMMIT, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, event_commit) == NVMM_LINUX_PAGE_INJECT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, deadline) == NVMM_LINUX_PAGE_DEADLINE, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, state) == NVMM_LINUX_PAGE_STATE, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, event) == NVMM_LINUX_PAGE_EVENT, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, exit) == NVMM_LINUX_PAGE_EXIT, "nvmm.h says so");
@@ -133,7 +135,9 @@ struct vcpu {
 	bool has_timer;
 	pid_t timer_tid;
 	timer_t timer;
-	_Atomic bool ticking; /* the timer is armed */
+	_Atomic bool ticking; /* the timer is armed, for: */
+	uint64_t tick_due;    /* ns, CLOCK_MONOTONIC */
+	bool tick_for_nmi;
 
 	struct nvmm_vcpu_conf_cpuid cpuid_confs[MAX_CPUID_CONFS];
 	unsigned cpuid_conf_count;

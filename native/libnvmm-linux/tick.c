@@ -9,8 +9,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* How long a guest that does nothing but compute may keep its thread: injections and timers wait at most so long. */
-#define TICK_NS 1000000L
+/*
+ * NVMM gives control back about once per time slice, which is 10 ms on NetBSD. Each costs a guest that computes some
+ * tens of microseconds: at this length less than 1 %. Whoever needs it earlier says so (DEADLINE in nvmm.h).
+ */
+#define SLICE_NS 10000000ULL
+/* KVM does not say when the handler of an NMI ends: while somebody waits for it, it is looked for this often. */
+#define NMI_SLICE_NS 1000000ULL
 
 static int tick_signal;
 
@@ -51,6 +56,13 @@ int tick_init(void)
 	return -1;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+}
+
 static void make_timer(struct vcpu *v)
 {
 	struct sigevent event;
@@ -69,9 +81,28 @@ static void make_timer(struct vcpu *v)
 	atomic_store(&v->ticking, false);
 }
 
+/* Sees to it that a tick comes in time: by the end of the slice, or earlier where that is wanted. */
+static void arm(struct vcpu *v)
+{
+	double deadline = v->comm->deadline;
+	uint64_t due = deadline > 0 && deadline < 0x1p63 ? (uint64_t)deadline : ~0ULL;
+	bool armed = atomic_load(&v->ticking);
+	if (armed && v->tick_due <= due && (!v->nmi_window || v->tick_for_nmi))
+		return;
+	uint64_t last = now_ns() + (v->nmi_window ? NMI_SLICE_NS : SLICE_NS);
+	if (due > last)
+		due = last;
+	v->tick_due = due;
+	v->tick_for_nmi = v->nmi_window;
+	atomic_store(&v->ticking, true);
+	struct itimerspec once = {
+		.it_value = {.tv_sec = (time_t)(due / 1000000000ULL), .tv_nsec = (long)(due % 1000000000ULL)}};
+	timer_settime(v->timer, TIMER_ABSTIME, &once, NULL);
+}
+
 /*
- * From now until tick_leave a signal ends KVM_RUN. The timer is armed at most once per tick, whatever the number of
- * exits, and not at all while the vCPU is idle.
+ * From now until tick_leave a signal ends KVM_RUN. The timer is armed once for many exits, and not at all while the
+ * vCPU is idle.
  */
 void tick_enter(struct vcpu *v)
 {
@@ -89,10 +120,8 @@ void tick_enter(struct vcpu *v)
 	if (!v->has_timer || v->timer_tid != own_tid)
 		make_timer(v);
 	/* A tick that came before the flag was cleared has left the timer unarmed; a later one sets the flag. */
-	if (!v->has_timer || atomic_exchange(&v->ticking, true))
-		return;
-	struct itimerspec once = {.it_value = {.tv_nsec = TICK_NS}};
-	timer_settime(v->timer, 0, &once, NULL);
+	if (v->has_timer)
+		arm(v);
 }
 
 void tick_leave(struct vcpu *v)

@@ -232,13 +232,14 @@ static struct vcpu *owner_of(const struct nvmm_vcpu *vcpu)
 	return (struct vcpu *)((char *)(uintptr_t)vcpu->stop - offsetof(struct vcpu, stop));
 }
 
-/* Takes effect in the next run. Nothing is checked, as in NVMM. */
+/* Takes effect in the next run, which begins at once when another thread calls. Nothing is checked, as in NVMM. */
 int nvmm_vcpu_setstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64_t flags)
 {
-	struct comm *comm = owner_of(vcpu)->comm;
+	struct vcpu *v = owner_of(vcpu);
 	(void)mach;
-	atomic_fetch_or(&comm->state_commit, flags);
-	atomic_fetch_or(&comm->state_cached, flags);
+	atomic_fetch_or(&v->comm->state_commit, flags);
+	atomic_fetch_or(&v->comm->state_cached, flags);
+	tick_kick(v);
 	return 0;
 }
 
@@ -256,8 +257,10 @@ int nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint64
 
 int nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
+	struct vcpu *v = owner_of(vcpu);
 	(void)mach;
-	atomic_store(&owner_of(vcpu)->comm->event_commit, 1);
+	atomic_store(&v->comm->event_commit, 1);
+	tick_kick(v);
 	return 0;
 }
 

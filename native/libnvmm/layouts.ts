@@ -102,6 +102,8 @@ export const PAGE = {
   CACHED: 0,
   COMMIT: 8,
   INJECT: 16,
+  /** A double: nanoseconds of the monotonic clock. */
+  DEADLINE: 24,
   STATE: 32,
   EVENT: 1040,
   EXIT: 1056,

@@ -153,6 +153,10 @@ export class LibNvmm implements Nvmm {
     if (call.stop === null) this.takeOwnStop(ours);
   }
 
+  runUntil(vcpu: Vcpu, ns: number): void {
+    own(vcpu).until(ns);
+  }
+
   vcpuShare(vcpu: Vcpu): VcpuHandle {
     const { machid, cpuid, address } = own(vcpu);
     return { backend: this.backend, machid, cpuid, token: address };

@@ -44,6 +44,8 @@ export abstract class LibVcpu implements Vcpu {
   abstract setState(flags: number): number;
   abstract getState(flags: number): number;
   abstract inject(): number;
+  /** Asks that a run comes back at this time of the host's monotonic clock, in ns, where that can be asked for. */
+  abstract until(ns: number): void;
   /** The library has changed the state: in an assist, or a run, after which there is an exit to see. */
   abstract changed(exit: boolean): void;
   /** What the assist's callback was called for, from the structure at this address. */
@@ -123,6 +125,10 @@ export class LentVcpu extends LibVcpu {
   inject(): number {
     this.words[PAGE.INJECT / 4] = 1;
     return 0;
+  }
+
+  until(ns: number): void {
+    this.view.setFloat64(PAGE.DEADLINE, ns, true);
   }
 
   changed(): void {}
@@ -226,6 +232,9 @@ export class CopiedVcpu extends LibVcpu {
     this.library.write(this.eventAddress, this.event.bytes, EVENT_SIZE);
     return this.library.call.inject(this.machineAddress, this.address);
   }
+
+  /** Time slices are the system's. */
+  until(): void {}
 
   changed(exit: boolean): void {
     this.fresh = 0;

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import type Koffi from 'koffi';
 import { Command, createControl, DeviceLock, MachineClock, Mailbox } from '../../main/machine/control.ts';
 import { backendMemory, createMemory, GuestRam } from '../../main/machine/memory.ts';
 import { Pc, sharePc } from '../../main/machine/pc.ts';
@@ -49,7 +50,7 @@ export class Loops {
     const inputs = [`-I${source}`, join(root, 'test/bench/exit.c'), '-o', file];
     const library = [`-L${join(root, 'out/native')}`, '-lnvmm'];
     execFileSync(process.env.CC ?? 'cc', [...options, ...inputs, ...library], { stdio: 'inherit' });
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
     const loaded = koffi.load(file);
     this.raw = loaded.func('bench_raw', 'double', ['void *', 'void *']) as typeof this.raw;
     this.nvmm = loaded.func('bench_nvmm', 'double', ['void *', 'void *']) as typeof this.nvmm;
