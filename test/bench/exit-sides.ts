@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type Koffi from 'koffi';
 import { Command, createControl, DeviceLock, MachineClock, Mailbox } from '../../main/machine/control.ts';
+import { createExitTrace, ExitTraceWriter } from '../../main/machine/exit-trace.ts';
 import { backendMemory, createMemory, GuestRam } from '../../main/machine/memory.ts';
 import { Pc, sharePc } from '../../main/machine/pc.ts';
 import { RunLoop } from '../../main/machine/run-loop.ts';
@@ -209,7 +210,8 @@ export class Whole implements Side {
         if (report.kind === 'paused') mailbox.command(Command.RUN);
         if (report.kind === 'power') mailbox.command(Command.STOP);
       },
-      resuming: () => undefined,
+      serve: () => undefined,
+      trace: new ExitTraceWriter(createExitTrace()),
     });
   }
 
