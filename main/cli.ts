@@ -3,11 +3,13 @@ import { doctorCommand } from './service/doctor.ts';
 import { version } from './service/host.ts';
 import { runCommand } from './service/run.ts';
 import { serveCommand } from './service/serve-command.ts';
+import { traceCommand } from './service/trace-command.ts';
 
 const usage = `Usage: vitrine COMMAND [options]
 
   run      runs a virtual machine with its serial port on this terminal
   serve    serves the window to a browser, and keeps the VMs
+  trace    shows the exits of a VM that a running serve keeps
   doctor   says which backends work here, and what to do about those that don't
 
 vitrine COMMAND --help says more. vitrine --version prints the version.
@@ -21,6 +23,8 @@ async function main(): Promise<number> {
       return runCommand(rest);
     case 'serve':
       return serveCommand(rest);
+    case 'trace':
+      return traceCommand(rest);
     case 'doctor':
       return doctorCommand(rest);
     case '--version':

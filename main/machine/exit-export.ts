@@ -58,7 +58,8 @@ export async function exportExits(
   }
   const partial = `${path}.partial`;
   try {
-    const file = await open(partial, 'w');
+    // What a guest reads and writes is its own: passwords that were typed are among it.
+    const file = await open(partial, 'w', 0o600);
     try {
       const done = await write(file, source, name, wanted);
       await file.close();

@@ -12,7 +12,10 @@ export interface ExitInfo {
   run: number;
   /** ns on the machine's clock when the guest had left. */
   time: number;
-  /** Instructions retired by the vCPU before this one, where the backend counts them. */
+  /**
+   * Instructions that the vCPU has retired before this one, where the backend counts them. Those that the machine
+   * completes for it (IN, OUT, RDMSR, WRMSR) are not among them.
+   */
   instructions?: number;
   /** One of Exit, by name. */
   reason: string;

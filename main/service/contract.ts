@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { traceRequests } from './trace-contract.ts';
 
 /**
  * The contract that every front end speaks: requests, events and console streams, the same over Electron's
@@ -115,6 +116,7 @@ export const requests = {
     params: z.object({ stream: z.number().int(), bytes: z.number().int().min(0) }),
     result: z.object({}),
   },
+  ...traceRequests,
   'host.backends': { params: z.object({}), result: z.array(backendReport) },
   'host.info': {
     params: z.object({}),

@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 import type { MachineConfig } from '../machine/protocol.ts';
 import { backendChoice, vmConfig } from './contract.ts';
+import type { ExitFormat } from './trace-contract.ts';
+import { traceFile } from './trace-command.ts';
 
 /** The words of a command line that can't be understood: exit status 2. */
 export class UsageError extends Error {}
@@ -27,6 +29,8 @@ How it runs:
   --timeout SECONDS  ends the machine after that time, with exit status 124
   --json             one JSON event on each line of stdout instead of the plain console
   --stats            prints counters at the end
+  --trace FILE       writes the exits at the end, the last million: FILE.jsonl as JSON lines, FILE.json for
+                     Perfetto (ui.perfetto.dev) and chrome://tracing
   --help             this text
 
 Keys on a terminal: Ctrl-A x quits, Ctrl-A h lists the others.
@@ -72,6 +76,7 @@ export function parseRunOptions(args: string[]): RunOptions | 'help' {
   const config: MachineConfig = {
     ...checked.data,
     guest: guest.kind === 'elf' && values.initrd !== undefined ? { ...guest, initrd: values.initrd } : guest,
+    ...(values.trace === undefined ? {} : { traceFile: parseTrace(values.trace) }),
   };
   return { config, timeout: parseTimeout(values.timeout), json: values.json, stats: values.stats };
 }
@@ -92,6 +97,7 @@ function parse(args: string[]) {
         timeout: { type: 'string' },
         json: { type: 'boolean', default: false },
         stats: { type: 'boolean', default: false },
+        trace: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
@@ -159,6 +165,14 @@ function parseDisk(text: string): { path: string; readonly: boolean } {
   const path = readonly ? text.slice(0, -3) : text;
   if (path === '') throw new UsageError('--disk: the path is empty');
   return { path, readonly };
+}
+
+function parseTrace(file: string): { path: string; format: ExitFormat } {
+  try {
+    return traceFile(file);
+  } catch (error) {
+    throw new UsageError(`--trace ${(error as Error).message}`);
+  }
 }
 
 function parseTimeout(text: string | undefined): number | null {

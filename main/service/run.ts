@@ -101,16 +101,27 @@ class Run {
 
   private async finish(status: MachineStatus): Promise<number> {
     const { options } = this;
-    const code = this.because ?? codeOf(status);
+    const trace = this.machine.lastTrace;
+    const ended = this.because ?? codeOf(status);
+    const code = ended === Status.OFF && trace !== null && 'error' in trace ? Status.HOST : ended;
     await this.written();
     this.reader?.detach();
     this.terminal.restore();
     const stats = options.stats ? this.machine.lastStats : null;
     if (options.json) {
       const { state, message, crash } = status;
-      this.say({ event: 'exit', status: code, state, message, crash, ...(stats === null ? {} : { stats }) });
+      this.say({
+        event: 'exit',
+        status: code,
+        state,
+        message,
+        crash,
+        ...(stats === null ? {} : { stats }),
+        ...(trace === null ? {} : { trace }),
+      });
     } else {
       this.explain(status, code);
+      if (trace !== null && 'error' in trace) this.streams.errors.write(`vitrine: ${trace.error}\n`);
       if (stats !== null) this.streams.errors.write(statsText(stats));
     }
     return code;

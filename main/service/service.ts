@@ -73,6 +73,9 @@ export class Service {
       'vm.reset': run('reset'),
       'vm.powerOff': run('powerOff'),
       'vm.powerButton': run('powerButton'),
+      'trace.query': ({ id, ...query }) => this.#vms.ask(id, 'trace.query', query),
+      'trace.stats': ({ id }) => this.#vms.ask(id, 'trace.stats', null),
+      'trace.export': ({ id, ...wanted }) => this.#vms.ask(id, 'trace.export', wanted),
       'host.backends': () => backendReports(),
       'host.info': () => hostInfo(library.folder),
     };
