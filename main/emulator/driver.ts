@@ -1,5 +1,15 @@
 import { Assist } from '../nvmm/assist.ts';
-import { CtlOp, Exit, ExitOffset, Limit, Prot, State, StateOffset, VcpuConf } from '../nvmm/constants.ts';
+import {
+  CtlOp,
+  Exit,
+  ExitOffset,
+  Limit,
+  Prot,
+  State,
+  StateOffset,
+  VcpuConf,
+  VcpuConfSupport,
+} from '../nvmm/constants.ts';
 import { NvmmError, type Errno } from '../nvmm/errors.ts';
 import { VcpuEvent, VcpuExit, VcpuState } from '../nvmm/layout.ts';
 import type {
@@ -7,6 +17,7 @@ import type {
   BackendMemory,
   Capability,
   CpuidConf,
+  DebugConf,
   InstructionTime,
   Machine,
   MachineHandle,
@@ -14,8 +25,10 @@ import type {
   Nvmm,
   TprConf,
   Vcpu,
+  VcpuConfiguration,
   VcpuHandle,
 } from '../nvmm/nvmm.ts';
+import { checkDebug } from '../nvmm/debug.ts';
 import { walk } from '../nvmm/walk.ts';
 import { HOT_RUNS } from './translate/translator.ts';
 import { EmulatedVcpu } from './vcpu.ts';
@@ -23,8 +36,7 @@ import { COUNTERS, Field } from './state.ts';
 import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
 
 const PAGE = Limit.PAGE;
-/** vcpu_conf_support: CPUID and TPR configuration. */
-const VCPU_CONF = 3;
+const VCPU_CONF = VcpuConfSupport.CPUID | VcpuConfSupport.TPR | VcpuConfSupport.DEBUG;
 const CPUID_REGISTERS = ['eax', 'ebx', 'ecx', 'edx'] as const;
 const PENDING = 0x80000000 | 0;
 
@@ -203,7 +215,7 @@ export class EmulatorNvmm implements Nvmm {
     return found;
   }
 
-  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: AssistCallbacks | CpuidConf | TprConf): void {
+  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: VcpuConfiguration): void {
     const verb = 'nvmm_vcpu_configure';
     const emulated = this.find(verb, machine, vcpu);
     switch (op) {
@@ -215,6 +227,9 @@ export class EmulatorNvmm implements Nvmm {
         return;
       case VcpuConf.TPR:
         emulated.processor.tprExits = (conf as TprConf).exitChanged;
+        return;
+      case VcpuConf.DEBUG:
+        emulated.processor.inspect(checkDebug(verb, conf as DebugConf));
         return;
       default:
         throw new NvmmError(verb, 'EINVAL', `no vCPU operation ${op} exists`);

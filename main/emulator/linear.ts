@@ -28,6 +28,8 @@ export class LinearMemory {
   /** Host bytes were written that hold decoded code. */
   private readonly onCodeWritten: (host: number, bytes: number) => void;
   private readonly isCode: (hostPage: number) => boolean;
+  /** Whether a debugger watches an access, so that it is not to be made now. */
+  turnsBack: (linear: number, bytes: number, access: number) => boolean = () => false;
   private readonly pieces = [
     { host: 0, gpa: 0, bytes: 0 },
     { host: 0, gpa: 0, bytes: 0 },
@@ -70,6 +72,7 @@ export class LinearMemory {
         }
       }
     }
+    if (this.mmu.watched !== undefined && this.turnsBack(linear, bytes, access)) return -1;
     return count;
   }
 

@@ -1,11 +1,12 @@
-import { Exit } from '../nvmm/constants.ts';
-import type { InstructionTime } from '../nvmm/nvmm.ts';
+import { DebugKind, Exit } from '../nvmm/constants.ts';
+import type { DebugConf, InstructionTime } from '../nvmm/nvmm.ts';
 import { Blocks, BLOCK_MAXIMUM } from './blocks.ts';
 import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
 import { Handlers } from './generate/handlers.ts';
+import { Inspector } from './inspector.ts';
 import { sseGroups } from './generate/sse/index.ts';
 import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
@@ -81,6 +82,13 @@ export interface ExitRecord {
   nextLow: number;
   nextHigh: number;
   hwcode: number;
+  /** DEBUG: see VcpuExit. */
+  kind: number;
+  index: number;
+  address: number;
+  write: boolean;
+  vector: number;
+  error: number;
 }
 
 interface PendingEvent {
@@ -89,6 +97,8 @@ interface PendingEvent {
   error: number;
   source: EventSource;
   resume: boolean;
+  /** A debugger has been told of it already. */
+  announced?: boolean;
 }
 
 /** One x86-64 processor: the run loop around the generated code, exceptions, events and time. */
@@ -100,6 +110,7 @@ export class Processor {
   readonly translator: Translator;
   readonly linear: LinearMemory;
   readonly debug: Debug;
+  readonly inspector: Inspector;
   readonly cpuid: number;
   private readonly world: Surroundings;
 
@@ -121,6 +132,12 @@ export class Processor {
     nextLow: 0,
     nextHigh: 0,
     hwcode: 0,
+    kind: 0,
+    index: 0,
+    address: 0,
+    write: false,
+    vector: 0,
+    error: -1,
   };
   /** A retired instruction (HLT, a TPR write) wants this exit; NONE otherwise. */
   exitAfter: number = Exit.NONE;
@@ -175,6 +192,8 @@ export class Processor {
     this.linear = new LinearMemory(cpu, this.mmu, world.fallback, world.isCode, (host, bytes) =>
       this.codeWasWritten(host, bytes),
     );
+    this.inspector = new Inspector(cpu);
+    this.linear.turnsBack = (linear, bytes, access) => this.inspector.turnsBack(linear, bytes, access);
     this.debug = new Debug(this);
     this.handlers = new Handlers(
       memory,
@@ -403,7 +422,7 @@ export class Processor {
 
   /** Lets later jumps find the block without us: the jump cache, and a link from the jump that led here. */
   private connect(record: number, linearLow: number, linearHigh: number): void {
-    if (this.blocks.straddles) return;
+    if (this.blocks.straddles || this.inspector.isCodePage(linearHigh * TWO_32 + (linearLow >>> 0))) return;
     const { cpu } = this;
     this.mmu.rememberJump(linearLow, linearHigh, record);
     const from = cpu.get(Field.LINK_FROM);
@@ -439,10 +458,11 @@ export class Processor {
     this.grant();
     const end = performance.now() + RUN_MILLISECONDS;
     cpu.set(Field.LINK_FROM, 0);
-    if (this.pendingEvent && !this.deliverPending()) {
+    if (this.begin()) {
       this.settle();
       return;
     }
+    const { inspector } = this;
     for (;;) {
       if (cpu.get(Field.PENDING) !== 0 && this.attend()) break;
       if (this.windowOpens()) break;
@@ -450,9 +470,12 @@ export class Processor {
         if (this.time === null && performance.now() >= end) break;
         if (!this.regrant()) break;
       }
-      if (this.debug.active || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
-        if (!this.step()) break;
-      } else if (!(this.tail ? this.single() : this.burst())) break;
+      if (inspector.hasCode && this.stopsHere()) break;
+      if (inspector.step || (inspector.hasCode && inspector.isCodePage(inspector.codeAddress))) {
+        if (!this.stepInspected()) break;
+      } else if (this.debug.active || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
+        if (!this.step() && !this.takeTurnedBack()) break;
+      } else if (!(this.tail ? this.single() : this.burst()) && !this.takeTurnedBack()) break;
     }
     this.settle();
   }
@@ -466,8 +489,98 @@ export class Processor {
     this.exitAfter = Exit.NONE;
     this.grant();
     this.cpu.set(Field.LINK_FROM, 0);
+    this.inspector.recording = true;
     this.step();
+    this.inspector.recording = false;
+    if (this.exit.reason !== Exit.NONE) this.inspector.hit = null;
     this.settle();
+  }
+
+  // ---- For a debugger outside ---------------------------------------------------------------------------
+
+  /** Takes what a debugger wants from now on. */
+  inspect(conf: DebugConf): void {
+    const { breakpoints, watchpoints } = this.inspector.configured;
+    this.inspector.configure(conf);
+    // Links that lead past a breakpoint, and translations of what is watched now. Steps change neither.
+    if (breakpoints !== conf.breakpoints) this.blocks.clear();
+    if (watchpoints !== conf.watchpoints) this.debug.update();
+  }
+
+  /** Before a run: what is left of the one before, and events. True when the run ends with that. */
+  private begin(): boolean {
+    const { inspector } = this;
+    // An assist has run an instruction that touched watched memory.
+    if (inspector.hit !== null) return this.stopWatched();
+    if (!this.pendingEvent) return false;
+    inspector.recording = true;
+    const delivered = this.deliverPending();
+    inspector.recording = false;
+    if (!delivered) {
+      inspector.hit = null;
+      return true;
+    }
+    if (inspector.hit !== null) return this.stopWatched();
+    if (inspector.step) this.stop(DebugKind.STEP, 0, inspector.codeAddress, false);
+    return inspector.step;
+  }
+
+  private stop(kind: number, index: number, address: number, write: boolean): void {
+    const { exit } = this;
+    exit.reason = Exit.DEBUG;
+    exit.kind = kind;
+    exit.index = index;
+    exit.address = address;
+    exit.write = write;
+    exit.vector = 0;
+    exit.error = -1;
+  }
+
+  private stopWatched(): true {
+    const { index, address, write } = this.inspector.hit!;
+    this.inspector.hit = null;
+    this.stop(DebugKind.WATCHPOINT, index, address, write);
+    return true;
+  }
+
+  /** Whether RIP is at a breakpoint: the stop is recorded. */
+  private stopsHere(): boolean {
+    if (this.inspector.step) return false;
+    const address = this.inspector.codeAddress;
+    const index = this.inspector.breakpointAt(address);
+    if (index < 0) return false;
+    this.stop(DebugKind.BREAKPOINT, index, address, false);
+    return true;
+  }
+
+  /** One instruction under a debugger's eyes; false when an exit is recorded. */
+  private stepInspected(): boolean {
+    const { inspector, exit } = this;
+    inspector.hit = null;
+    inspector.recording = true;
+    const again = this.step();
+    inspector.recording = false;
+    if (!again && exit.reason !== Exit.NONE) {
+      inspector.hit = null;
+      return false;
+    }
+    if (inspector.hit !== null) {
+      this.stopWatched();
+      return false;
+    }
+    if (inspector.step) this.stop(DebugKind.STEP, 0, inspector.codeAddress, false);
+    return again && !inspector.step;
+  }
+
+  /** After a burst that ended: whether that was for a watched access, which is stepped here, and the run goes on. */
+  private takeTurnedBack(): boolean {
+    const { inspector } = this;
+    if (!inspector.turnedBack) return false;
+    inspector.turnedBack = false;
+    this.exit.reason = Exit.NONE;
+    if (!this.pendingEvent) return this.stepInspected();
+    // It was the delivery of an exception that touched watched memory.
+    return !this.begin();
   }
 
   private grant(): void {
@@ -579,6 +692,8 @@ export class Processor {
         return false;
       case Leave.FAULT:
         if (ran) this.leaveRecord();
+        // What the instruction touched before it faulted has not happened.
+        this.inspector.hit = null;
         return this.raise(cpu.get(Field.FAULT_VECTOR), cpu.get(Field.FAULT_ERROR));
       default:
         throw new Error(`generated code left with ${code}`);
@@ -677,6 +792,7 @@ export class Processor {
   private deliverEvent(first: PendingEvent): boolean {
     let event = first;
     for (;;) {
+      if (this.announces(event)) return false;
       try {
         deliver(this, event.vector, event.error, event.source, event.resume);
         this.cpu.set(Field.LINK_FROM, 0);
@@ -695,6 +811,18 @@ export class Processor {
         event = next;
       }
     }
+  }
+
+  /** Whether a debugger is told before this event is delivered: the exit is recorded, and the event waits. */
+  private announces(event: PendingEvent): boolean {
+    const { exceptions } = this.inspector;
+    if (exceptions === 0 || event.source !== 'exception' || event.announced) return false;
+    if (((exceptions >>> event.vector) & 1) === 0) return false;
+    this.pendingEvent = { ...event, announced: true };
+    this.stop(DebugKind.EXCEPTION, 0, this.inspector.codeAddress, false);
+    this.exit.vector = event.vector;
+    this.exit.error = event.error;
+    return true;
   }
 
   // ---- What the system does -----------------------------------------------------------------------------

@@ -188,6 +188,9 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
         view.setInt32(20, from.valueHigh, true);
         next(24);
         break;
+      case Exit.DEBUG:
+        to.setDebug(from.kind, from.index, BigInt(from.address), from.write, from.vector, from.error);
+        break;
       case Exit.CPUID:
       case Exit.MONITOR:
       case Exit.MWAIT:

@@ -12,6 +12,9 @@ import { resetState } from './boot/cpu-state.ts';
 import type { MachineCapture, VcpuCapture } from './capture.ts';
 import { loadDevices, saveDevices } from './capture.ts';
 import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './control.ts';
+import type { Stop } from './debug.ts';
+import type { DebuggedMachine } from './debugging.ts';
+import { Debugging } from './debugging.ts';
 import { RawDisk } from './disk.ts';
 import { startVcpuThread } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
@@ -49,7 +52,7 @@ interface VcpuThread {
 }
 
 /** The machine on its I/O thread: makes everything, runs the verbs one after the other, serves what blocks. */
-export class Machine implements MachineAccess {
+export class Machine implements MachineAccess, DebuggedMachine {
   private readonly config: MachineConfig;
   private readonly send: (message: FromMachine) => void;
   /** The guest switched itself off, or nothing can go on: the process may end. */
@@ -68,6 +71,9 @@ export class Machine implements MachineAccess {
   private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc'>;
   private readonly tracing: Tracing;
   private vcpus: VcpuThread[] = [];
+  private readonly debugging = new Debugging(this);
+  /** vCPUs that met a breakpoint while the machine was stopping for another: told one after the other. */
+  private readonly stops: Stop[] = [];
   private state: MachineState = 'starting';
   /** Verbs run one after the other. */
   private queue: Promise<unknown> = Promise.resolve();
@@ -135,6 +141,7 @@ export class Machine implements MachineAccess {
         await this.switchBackend(backend);
         return null;
       },
+      ...this.debugging.answers(),
     };
     this.startVcpu = {
       memory,
@@ -157,7 +164,8 @@ export class Machine implements MachineAccess {
       if (this.state === 'paused') return;
       this.require('pause', 'running');
       await this.halt();
-      this.say('paused');
+      const stop = await this.request(0, 'where', null);
+      await this.stopFor(this.stops.shift() ?? stop);
     });
   }
 
@@ -165,7 +173,64 @@ export class Machine implements MachineAccess {
     return this.verb(async () => {
       if (this.state === 'running') return;
       this.require('resume', 'paused');
-      this.go();
+      const next = this.stops.shift();
+      if (next === undefined) this.go();
+      else await this.stopFor(next);
+    });
+  }
+
+  /** The machine stands still for a reason. */
+  private async stopFor(stop: Stop): Promise<void> {
+    await this.debugging.met(stop);
+    this.say('paused', { stop, message: stop.message });
+  }
+
+  /** A vCPU has met a breakpoint. */
+  private stopped(stop: Stop): void {
+    this.stops.push(stop);
+    void this.verb(async () => {
+      // The machine may have stopped for another reason meanwhile; then this one is told at the next resume.
+      if (this.state !== 'running') return;
+      await this.halt();
+      for (const pump of this.pumps) pump.look();
+      await this.stopFor(this.stops.shift() ?? stop);
+    }).catch((error: unknown) => this.fail(messageOf(error)));
+  }
+
+  get vcpuCount(): number {
+    return this.vcpus.length;
+  }
+
+  step(vcpu: number, count: number, quiet: boolean): Promise<Stop> {
+    return this.verb(async () => {
+      this.require('step', 'paused');
+      this.clock.unfreeze();
+      let stop: Stop;
+      try {
+        stop = await this.request(vcpu, 'step', { count });
+      } finally {
+        this.clock.freeze();
+      }
+      // What the instruction asked of a virtqueue is done now, as if the machine ran.
+      while (this.pc.doorbells.run((work) => this.lock.run(work)));
+      if (this.state === 'paused') {
+        await this.debugging.met(stop);
+        if (!quiet) this.say('paused', { stop, message: stop.message });
+      }
+      return stop;
+    });
+  }
+
+  whileStill<T>(work: () => Promise<T>): Promise<T> {
+    return this.verb(async () => {
+      this.require('take breakpoints', 'running', 'paused', 'crashed');
+      const runs = this.state === 'running';
+      if (runs) await this.halt();
+      try {
+        return await work();
+      } finally {
+        if (runs) this.run();
+      }
     });
   }
 
@@ -277,7 +342,7 @@ export class Machine implements MachineAccess {
     return Promise.all(this.vcpus.map((_, id) => this.request(id, name, params)));
   }
 
-  private async request<N extends VcpuRequestName>(
+  async request<N extends VcpuRequestName>(
     vcpu: number,
     name: N,
     params: VcpuRequests[N]['params'],
@@ -291,7 +356,8 @@ export class Machine implements MachineAccess {
     const answer = this.answered.get(call)!;
     this.answered.delete(call);
     if (answer.kind === 'refusal') {
-      throw new MachineError('internal', `vCPU ${vcpu}, ${name}: ${answer.message}`);
+      const { error, message } = answer;
+      throw new MachineError(error, error === 'internal' ? `vCPU ${vcpu}, ${name}: ${message}` : message);
     }
     return answer.result as VcpuRequests[N]['result'];
   }
@@ -335,13 +401,18 @@ export class Machine implements MachineAccess {
   }
 
   private go(): void {
+    this.run();
+    this.say('running');
+    this.serveQueues();
+  }
+
+  /** Lets time and every vCPU go on. */
+  private run(): void {
     this.clock.unfreeze();
     for (const vcpu of this.vcpus) {
       vcpu.paused = false;
       vcpu.mailbox.command(Command.RUN);
     }
-    this.say('running');
-    this.serveQueues();
   }
 
   /** Takes every vCPU out of the guest and stops the clock. */
@@ -378,6 +449,7 @@ export class Machine implements MachineAccess {
     this.backendName = backend.name;
     [this.nvmm, this.machine] = this.open(backend, this.startVcpu.memory);
     await this.startThreads();
+    await this.debugging.distribute();
     await Promise.all(states.map((state, id) => this.request(id, 'capture.load', state)));
   }
 
@@ -433,6 +505,9 @@ export class Machine implements MachineAccess {
         break;
       case 'failed':
         this.fail(`vCPU ${message.vcpu}: ${message.message}`);
+        break;
+      case 'debug':
+        this.stopped(message.stop);
         break;
       case 'crash':
         this.crash(message.crash);
@@ -493,7 +568,9 @@ export class Machine implements MachineAccess {
       await this.halt();
       for (const pump of this.pumps) pump.look();
       const message = `The guest crashed: ${crash.reason} at ${crash.rip}.`;
-      this.say('crashed', { message, crash });
+      const { vcpu, rip } = crash;
+      const stop: Stop = { vcpu, reason: 'triple-fault', rip: BigInt(rip), message };
+      this.say('crashed', { message, crash, stop });
     });
   }
 

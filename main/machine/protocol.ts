@@ -1,3 +1,4 @@
+import type { Breakpoint, SetBreakpoint, Stop } from './debug.ts';
 import type { MachineErrorKind } from './errors.ts';
 import type { ExitExport, ExitExported, ExitFormat } from './exit-export.ts';
 import type { ExitPage, ExitQuery, ExitStats } from './exit-query.ts';
@@ -55,6 +56,8 @@ export interface MachineStatus {
   /** One sentence for people: why, or how it ended. */
   message?: string;
   crash?: CrashReport;
+  /** Why it is paused, or what it died of. */
+  stop?: Stop;
 }
 
 /** Counters by name. */
@@ -75,6 +78,12 @@ export interface Questions {
   'vcpu.read': { params: { vcpu: number }; answer: Uint8Array };
   /** Changes a vCPU's state: `flags` (State) says which areas of `state` count. The same condition. */
   'vcpu.write': { params: { vcpu: number; flags: number; state: Uint8Array }; answer: null };
+  /** Steps a vCPU of a paused machine; the others stand still. A status with the stop follows, unless `quiet`. */
+  'debug.step': { params: { vcpu: number; count?: number; quiet?: boolean }; answer: Stop };
+  /** Sets a breakpoint, also while the machine runs. `once`: it goes when the machine stops, whatever for. */
+  'debug.add': { params: { breakpoint: Breakpoint; once?: boolean }; answer: { id: number; note?: string } };
+  'debug.remove': { params: { id: number }; answer: null };
+  'debug.list': { params: null; answer: SetBreakpoint[] };
   /** Guest-physical memory, as far as there is RAM: shorter than asked where it ends. At most MEMORY_PIECE bytes. */
   'memory.read': { params: { gpa: number; length: number }; answer: Uint8Array };
   'memory.write': { params: { gpa: number; bytes: Uint8Array }; answer: null };

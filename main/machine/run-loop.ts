@@ -16,12 +16,15 @@ import { resetState, startupState } from './boot/cpu-state.ts';
 import type { QueuedEvent, VcpuCapture } from './capture.ts';
 import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
+import type { Stop } from './debug.ts';
+import { MachineError } from './errors.ts';
 import { address, counterOf, exitLines, exitName } from './exit-names.ts';
 import type { ExitTraceWriter } from './exit-trace.ts';
 import { TSC_ADJUST } from './msrs.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
 import { TscRelation } from './tsc.ts';
+import { VcpuDebug } from './vcpu-debug.ts';
 
 /** What a vCPU's thread tells the I/O thread. */
 export type VcpuReport =
@@ -29,6 +32,8 @@ export type VcpuReport =
   | { kind: 'paused'; vcpu: number; order: number }
   | { kind: 'stopped'; vcpu: number }
   | { kind: 'crash'; crash: CrashReport }
+  /** A breakpoint or the like was met: the vCPU stands still until it is paused and told to run. */
+  | { kind: 'debug'; stop: Stop }
   | { kind: 'power'; action: 'reset' | 'off'; cause: string };
 
 /** What a run loop works on. */
@@ -66,6 +71,9 @@ const CPUID7_EBX = 1 << 1;
 const CPUID1_ECX = (1 << 21) | (1 << 24);
 const CPUID1_EDX = (1 << 7) | (1 << 12) | (1 << 14);
 
+/** How long a step of a halted vCPU waits for what wakes it, in ms: a guest's timer tick, and no annoyance. */
+const STEP_PATIENCE_MS = 100;
+
 /** All that is of interest of one vCPU's thread: enter the guest, handle the exit, look at the mailbox, again. */
 export class RunLoop {
   private readonly nvmm: Nvmm;
@@ -81,7 +89,12 @@ export class RunLoop {
   private readonly id: number;
   private readonly trace: ExitTraceWriter | null;
   private readonly assist: AssistCallbacks;
+  readonly debug: VcpuDebug;
 
+  /** Met a breakpoint: stands still until it is paused. */
+  private stopped: Stop | null = null;
+  /** Goes on from where it would stop again at once. */
+  private passing = false;
   /** After HLT, until something wakes it. */
   private halted = false;
   /** After a power event or a crash: stands still until the I/O thread has decided. */
@@ -110,6 +123,7 @@ export class RunLoop {
     this.id = this.vcpu.cpuid;
     this.lapic = this.pc.interrupts.apics.get(this.id);
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
+    this.debug = new VcpuDebug(this.nvmm, this.machine, this.vcpu);
     this.assist = { io: (access) => this.assistedIo(access), mem: (access) => this.assistedMemory(access) };
     this.configure();
   }
@@ -123,8 +137,12 @@ export class RunLoop {
         this.pause();
         continue;
       }
-      if (this.parked || this.lapicWaits()) {
+      if (this.parked || this.stopped !== null || this.lapicWaits()) {
         this.standStill();
+        continue;
+      }
+      if (this.passing) {
+        this.pass();
         continue;
       }
       if (this.halted) {
@@ -136,6 +154,7 @@ export class RunLoop {
       if (this.parked || this.halted) continue;
       this.enter();
       this.handle();
+      if (this.stopped !== null) this.environment.report({ kind: 'debug', stop: this.stopped });
     }
     this.environment.report({ kind: 'stopped', vcpu: this.id });
   }
@@ -151,9 +170,11 @@ export class RunLoop {
    */
   private settle(): void {
     for (let runs = 0; runs < SETTLING_RUNS && !this.parked && !this.halted; runs++) {
-      if ((this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
+      // At an exception that a debugger wants to see, that one is waiting.
+      if (this.stopped !== null || (this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
       this.enter();
       this.handle();
+      if (this.stopped !== null) this.environment.report({ kind: 'debug', stop: this.stopped });
     }
   }
 
@@ -190,7 +211,103 @@ export class RunLoop {
     this.environment.serve();
     if (this.mailbox.takeReload()) this.reload();
     if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
+    this.stopped = null;
+    this.passing = !this.parked && this.debug.standsAtStop();
     this.look();
+  }
+
+  /**
+   * Runs one instruction, or delivers one event; what the instruction does to ports, device memory and MSRs is part of
+   * it. Only while the vCPU is paused.
+   */
+  step(): Stop {
+    if (this.parked) throw new MachineError('wrong-state', 'The vCPU has crashed: there is nothing to step.');
+    if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
+    this.stopped = null;
+    this.look();
+    try {
+      return this.debug.stepping(() => this.stepOnce());
+    } finally {
+      this.heldTsc = this.parked ? null : this.tsc.take();
+    }
+  }
+
+  /** One step with a backend that is set to it. */
+  private stepOnce(): Stop {
+    const { debug } = this;
+    for (;;) {
+      if (this.halted && !this.awaitWake()) return this.haltedStop();
+      if (this.lapicWaits()) return debug.stop('halted', 'The vCPU waits for its start-up message (SIPI).');
+      this.prepare();
+      if (this.parked || this.halted) continue;
+      this.enter();
+      this.handle();
+      const stopped = this.takeStopped();
+      if (stopped === null && this.continues()) continue;
+      debug.passed();
+      if (stopped !== null) return stopped;
+      if (this.parked) return debug.stop('triple-fault', 'The guest has ended in this step.');
+      if (this.halted) return this.haltedStop();
+      return debug.stop('step', 'One instruction, with what it did to a device.');
+    }
+  }
+
+  private takeStopped(): Stop | null {
+    const { stopped } = this;
+    this.stopped = null;
+    return stopped;
+  }
+
+  /** Whether the exit that was handled is no end of an instruction, so that the step goes on. */
+  private continues(): boolean {
+    if (this.parked || this.halted) return false;
+    const { reason } = this.vcpu.exit;
+    // What the instruction ended with, an exception, is delivered by another run.
+    if (this.queued !== null) return true;
+    const between: number[] = [Exit.NONE, Exit.STOPPED, Exit.INT_READY, Exit.NMI_READY];
+    return between.includes(reason);
+  }
+
+  private haltedStop(): Stop {
+    const open = (this.vcpu.exit.rflagsLow & RFLAGS_IF) !== 0;
+    return this.debug.stop(
+      'halted',
+      open
+        ? 'The vCPU is halted (HLT) until an interrupt comes; none has yet.'
+        : 'The vCPU is halted (HLT) with interrupts off: only an NMI, an INIT or a reset gets it on.',
+    );
+  }
+
+  /** Waits a little for what wakes a halted vCPU; whether it came. */
+  private awaitWake(): boolean {
+    const end = performance.now() + STEP_PATIENCE_MS;
+    for (;;) {
+      const { ticket } = this.mailbox;
+      const ms = this.untilWake();
+      if (!this.halted) return true;
+      const left = end - performance.now();
+      if (left <= 0 || (ms === Infinity && (this.vcpu.exit.rflagsLow & RFLAGS_IF) === 0)) return false;
+      if (ms > 0) this.mailbox.sleep(ticket, Math.min(ms, left));
+    }
+  }
+
+  /** Gets past a breakpoint that the vCPU stands at. */
+  private pass(): void {
+    this.passing = false;
+    const stop = this.debug.stepping(() => this.stepOnce());
+    if (stop.reason === 'step' || stop.reason === 'halted' || this.parked) return;
+    this.stopped = stop;
+    this.environment.report({ kind: 'debug', stop });
+  }
+
+  /** The guest-physical address of a linear one, or why there is none. */
+  translate(low: number, high: number): { gpa: number; prot: number } | { fault: string } {
+    try {
+      return this.nvmm.gvaToGpa(this.machine, this.vcpu, low, high);
+    } catch (error) {
+      if (!(error instanceof NvmmError)) throw error;
+      return { fault: error.message };
+    }
   }
 
   /** The vCPU's whole state. Only while it is paused; its time stamp counter is the one it was paused at. */
@@ -269,7 +386,8 @@ export class RunLoop {
 
   private standStill(): void {
     const ticket = this.mailbox.ticket;
-    if (this.mailbox.wanted !== Command.RUN || (!this.parked && !this.lapicWaits())) return;
+    const still = this.parked || this.stopped !== null || this.lapicWaits();
+    if (this.mailbox.wanted !== Command.RUN || !still) return;
     this.mailbox.sleep(ticket, Infinity);
     this.look();
   }
@@ -278,6 +396,12 @@ export class RunLoop {
   private halt(): void {
     const ticket = this.mailbox.ticket;
     if (this.mailbox.wanted !== Command.RUN) return;
+    const ms = this.untilWake();
+    if (this.halted && ms > 0) this.mailbox.sleep(ticket, ms);
+  }
+
+  /** Wakes a halted vCPU when something does; else says in how many ms to look again. */
+  private untilWake(): number {
     const { rflagsLow, intr } = this.vcpu.exit;
     const takesInterrupts = (rflagsLow & RFLAGS_IF) !== 0;
     this.lock.acquire();
@@ -292,12 +416,11 @@ export class RunLoop {
     if (wakes) {
       this.halted = false;
       this.look();
-      return;
+      return 0;
     }
     // With interrupts off no timer can wake a lone vCPU; the first of several keeps time for the others.
     const timers = takesInterrupts || this.pc.msrs.length > 1;
-    const ms = timers ? (deadline - now) / 1e6 : Infinity;
-    if (ms > 0) this.mailbox.sleep(ticket, ms);
+    return timers ? (deadline - now) / 1e6 : Infinity;
   }
 
   /** Before each entry: timers that are due, TPR, and what is to be injected. */
@@ -401,8 +524,14 @@ export class RunLoop {
     const { exit } = this.vcpu;
     const { reason } = exit;
     const now = this.clock.now();
-    this.mailbox.counters[counterOf(reason)]++;
     if (exit.cr8 !== this.cr8) this.taskPriority(exit.cr8);
+    const stop = this.debug.atExit();
+    // A stop before something: it is an exit when the vCPU goes on.
+    if (stop !== null && !this.debug.isOver) {
+      this.stopped = stop;
+      return;
+    }
+    this.mailbox.counters[counterOf(reason)]++;
     // Time slices tell nothing, and would push what matters out of the trace.
     if (reason === Exit.NONE) {
       this.tsc.observe(now);
@@ -415,6 +544,7 @@ export class RunLoop {
     this.trace?.begin(this.vcpu, now);
     this.answer(reason, now);
     this.trace?.end();
+    if (stop !== null && !this.parked) this.stopped = stop;
   }
 
   private answer(reason: number, now: number): void {

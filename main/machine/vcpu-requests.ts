@@ -1,5 +1,7 @@
+import { NvmmError } from '../nvmm/errors.ts';
 import type { VcpuCapture } from './capture.ts';
-import { messageOf } from './errors.ts';
+import type { SetBreakpoint, Stop } from './debug.ts';
+import { MachineError, messageOf } from './errors.ts';
 import type { RunLoop } from './run-loop.ts';
 import type { FromVcpu, ToVcpu } from './vcpu.ts';
 
@@ -14,6 +16,16 @@ export interface VcpuRequests {
   'capture.save': { params: null; result: VcpuCapture };
   'capture.discard': { params: null; result: null };
   'capture.load': { params: VcpuCapture; result: null };
+  /** Where the vCPU stands, as the stop of a pause. */
+  where: { params: null; result: Stop };
+  /** Steps so often, or until something else than a step is the reason to stop. */
+  step: { params: { count: number }; result: Stop };
+  'debug.configure': { params: readonly SetBreakpoint[]; result: null };
+  /** A linear address, in two unsigned halves. */
+  translate: {
+    params: { low: number; high: number };
+    result: { gpa: number; prot: number } | { fault: string };
+  };
 }
 
 export type VcpuRequestName = keyof VcpuRequests;
@@ -37,6 +49,17 @@ const handlers: Handlers = {
     loop.load(capture);
     return null;
   },
+  where: (loop) => loop.debug.stop('pause', 'Paused.'),
+  step: (loop, { count }) => {
+    let stop = loop.step();
+    for (let done = 1; done < count && stop.reason === 'step'; done++) stop = loop.step();
+    return stop;
+  },
+  'debug.configure': (loop, breakpoints) => {
+    loop.debug.configure(breakpoints);
+    return null;
+  },
+  translate: (loop, { low, high }) => loop.translate(low, high),
 };
 
 /** Does what is asked. What fails is the answer, too: the thread goes on waiting. */
@@ -49,6 +72,8 @@ export function answerVcpuRequest(
     const handler = handlers[name] as (loop: RunLoop, params: unknown) => unknown;
     return { kind: 'answer', vcpu, call, result: handler(loop, params) };
   } catch (error) {
-    return { kind: 'refusal', vcpu, call, message: messageOf(error) };
+    const kind =
+      error instanceof MachineError ? error.kind : error instanceof NvmmError ? 'host' : 'internal';
+    return { kind: 'refusal', vcpu, call, error: kind, message: messageOf(error) };
   }
 }

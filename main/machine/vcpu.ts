@@ -5,6 +5,7 @@ import type { Backend, MachineHandle, VcpuHandle } from '../nvmm/nvmm.ts';
 import { backends } from './backends.ts';
 import { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { absentDisk } from './disk.ts';
+import type { MachineErrorKind } from './errors.ts';
 import { messageOf } from './errors.ts';
 import { ExitTraceWriter } from './exit-trace.ts';
 import type { SharedMemory } from './memory.ts';
@@ -42,7 +43,7 @@ export type FromVcpu =
   | { kind: 'queue' }
   | { kind: 'log'; message: string }
   | { kind: 'answer'; vcpu: number; call: number; result: unknown }
-  | { kind: 'refusal'; vcpu: number; call: number; message: string };
+  | { kind: 'refusal'; vcpu: number; call: number; error: MachineErrorKind; message: string };
 
 /** From the I/O thread: how to kick each vCPU; and, while the vCPU is paused, requests to it (vcpu-requests.ts). */
 export type ToVcpu =

@@ -20,6 +20,20 @@ export const Exit = {
   MONITOR: 0x2002,
   MWAIT: 0x2003,
   CPUID: 0x2004,
+  /** Vitrine's extension: what VcpuConf.DEBUG asked for has come about. See DebugKind. */
+  DEBUG: 0x10000,
+} as const;
+
+/** What a DEBUG exit is about. */
+export const DebugKind = {
+  /** One instruction was run, or an event delivered. */
+  STEP: 0,
+  /** RIP is at a breakpoint; the instruction has not run. */
+  BREAKPOINT: 1,
+  /** The instruction before RIP has touched a watched range. */
+  WATCHPOINT: 2,
+  /** An exception is about to be delivered; RIP is at what raised it. */
+  EXCEPTION: 3,
 } as const;
 
 /** Parts of the vCPU state, as bits for getState and setState. */
@@ -81,7 +95,10 @@ export const Prot = { READ: 1, WRITE: 2, EXEC: 4 } as const;
 /** Protection that a page walk reports (nvmm_prot_t). */
 export const WalkProt = { READ: 1, WRITE: 2, EXEC: 4, USER: 8, ALL: 15 } as const;
 
-export const VcpuConf = { CALLBACKS: 0, CPUID: 200, TPR: 201 } as const;
+/** DEBUG is Vitrine's extension, far from the numbers that NVMM gives out. */
+export const VcpuConf = { CALLBACKS: 0, CPUID: 200, TPR: 201, DEBUG: 1000 } as const;
+/** Bits of Capability.vcpuConfSupport. */
+export const VcpuConfSupport = { CPUID: 1 << 0, TPR: 1 << 1, DEBUG: 1 << 30 } as const;
 export const CtlOp = { MACH_INFO: 0 } as const;
 
 export const Limit = {

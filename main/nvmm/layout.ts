@@ -244,6 +244,37 @@ export class VcpuExit {
     return this.view.getBigUint64(8, true);
   }
 
+  /** DEBUG: one of DebugKind. */
+  get debugKind(): number {
+    return this.view.getUint32(8, true);
+  }
+  /** Which of the breakpoints or watchpoints, in the order of the configuration. */
+  get debugIndex(): number {
+    return this.view.getUint32(12, true);
+  }
+  /** BREAKPOINT: RIP's linear address; WATCHPOINT: the access's, as far as the backend knows. */
+  get debugAddress(): bigint {
+    return this.view.getBigUint64(16, true);
+  }
+  get debugWrite(): boolean {
+    return this.view.getUint8(24) !== 0;
+  }
+  get debugVector(): number {
+    return this.view.getUint8(25);
+  }
+  /** Error code; -1: the exception has none. */
+  get debugError(): number {
+    return this.view.getInt32(28, true);
+  }
+  setDebug(kind: number, index: number, address: bigint, write: boolean, vector = 0, error = -1): void {
+    this.view.setUint32(8, kind, true);
+    this.view.setUint32(12, index, true);
+    this.view.setBigUint64(16, BigInt.asUintN(64, address), true);
+    this.view.setUint8(24, write ? 1 : 0);
+    this.view.setUint8(25, vector);
+    this.view.setInt32(28, error, true);
+  }
+
   /** Byte offset of the next instruction's address in this exit's union, by reason; undefined where there is none. */
   npcOffset(): number | undefined {
     switch (this.reason) {

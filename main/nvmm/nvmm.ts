@@ -9,7 +9,7 @@ export interface Capability {
   maxVcpus: number;
   maxRam: number;
   machConfSupport: number;
-  /** Bit 0: CPUID configuration, bit 1: TPR configuration. */
+  /** VcpuConfSupport bits. */
   vcpuConfSupport: number;
   xcr0Mask: number;
   mxcsrMask: number;
@@ -38,6 +38,29 @@ export interface TprConf {
   exitChanged: boolean;
 }
 
+/** A range of linear addresses; the address is canonical, in 64 bits. */
+export interface Watchpoint {
+  address: bigint;
+  /** Bytes: 1 to 4 GiB. */
+  length: number;
+  read: boolean;
+  write: boolean;
+}
+
+/**
+ * VCPU_CONF_DEBUG, Vitrine's extension: what makes the next runs end with a DEBUG exit. It holds until it is configured
+ * again; a list that changes is a new one. The guest's own debug registers and trap flag go on working beside it where the backend can do that.
+ */
+export interface DebugConf {
+  /** Each run executes one instruction (one element of a repeated one), or delivers one event. */
+  step: boolean;
+  /** Linear addresses at which no instruction is begun. A run that begins at one ends at once, unless it steps. */
+  breakpoints: readonly bigint[];
+  watchpoints: readonly Watchpoint[];
+  /** Exceptions that stop before they are delivered: a bit for each vector. */
+  exceptions: number;
+}
+
 /** One access of the I/O assist. `data` holds at least 8 bytes; the first `size` (1, 2, 4) count. */
 export interface IoAccess {
   machine: Machine;
@@ -64,6 +87,9 @@ export interface AssistCallbacks {
   io?(access: IoAccess): void;
   mem?(access: MemAccess): void;
 }
+
+/** What vcpuConfigure takes, by operation. */
+export type VcpuConfiguration = AssistCallbacks | CpuidConf | TprConf | DebugConf;
 
 export interface Machine {
   readonly machid: number;
@@ -137,7 +163,7 @@ export interface Nvmm {
 
   vcpuCreate(machine: Machine, cpuid: number): Vcpu;
   vcpuDestroy(machine: Machine, vcpu: Vcpu): void;
-  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: AssistCallbacks | CpuidConf | TprConf): void;
+  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: VcpuConfiguration): void;
   setState(machine: Machine, vcpu: Vcpu, flags: number): void;
   getState(machine: Machine, vcpu: Vcpu, flags: number): void;
   inject(machine: Machine, vcpu: Vcpu): void;

@@ -11,6 +11,7 @@ import type {
   Nvmm,
   TprConf,
   Vcpu,
+  VcpuConfiguration,
   VcpuHandle,
 } from '../../main/nvmm/nvmm.ts';
 import { lastError } from './errors.ts';
@@ -118,7 +119,7 @@ export class LibNvmm implements Nvmm {
     this.require('nvmm_vcpu_destroy', this.library.call.vcpuDestroy(addressOf(machine), own(vcpu).address));
   }
 
-  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: AssistCallbacks | CpuidConf | TprConf): void {
+  vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: VcpuConfiguration): void {
     let bytes = new Uint8Array(64);
     if (op === VcpuConf.CALLBACKS) {
       own(vcpu).callbacks = conf as AssistCallbacks;

@@ -46,8 +46,12 @@ export class Debug {
           .filter((n) => this.enabled(n))
           .map((n) => Math.floor(cpu.number(Field.DR + 8 * n) / 4096))
       : [];
-    // Accesses to those pages take the slow way, which asks accessed().
-    mmu.watched = data ? (linear) => pages.includes(Math.floor(linear / 4096)) : undefined;
+    // Accesses to those pages take the slow way, which asks accessed() and the inspector.
+    const { inspector } = this.p;
+    mmu.watched =
+      data || inspector.isWatching
+        ? (linear) => pages.includes(Math.floor(linear / 4096)) || inspector.watchesPage(linear)
+        : undefined;
     mmu.flushAll();
   }
 
