@@ -17,6 +17,7 @@ import { peers } from './peers.ts';
 import type { BootReport } from './report.ts';
 import { median } from './statistics.ts';
 import { markdown, showRatio } from './table.ts';
+import { busiest, threadTimes } from './threads.ts';
 
 const append = 'console=ttyS0 panic=-1 vitrine.poweroff';
 /** Milliseconds after which a boot counts as hung. */
@@ -32,19 +33,31 @@ function guestOf(bits: Bits, kernel: string, initrd: string): Guest {
   return { bits, kernel: join(guests, kernel), initrd: join(guests, initrd), append, options, built: true };
 }
 
-/** Milliseconds to BOOT-OK, and all output once the process has ended. */
-async function boot(name: string, guest: Guest): Promise<{ time: number; output: string }> {
+interface Boot {
+  /** Milliseconds to BOOT-OK. */
+  time: number;
+  /** CPU time of the busiest thread until then. */
+  thread: number | null;
+  output: string;
+}
+
+/** Boots once, to the end. */
+async function boot(name: string, guest: Guest): Promise<Boot> {
   const from = performance.now();
-  const session = new Session(peers[name].start(guest));
+  const child = peers[name].start(guest);
+  const session = new Session(child);
   try {
     await session.waitFor('BOOT-OK', LIMIT);
     const time = performance.now() - from;
+    const thread = busiest(new Map(), threadTimes(child.pid));
     if (peers[name].ends) await session.ended;
-    return { time, output: session.output };
+    return { time, thread, output: session.output };
   } finally {
     session.kill();
   }
 }
+
+const seconds = (times: readonly number[]): string => (median(times) / 1000).toFixed(2);
 
 const wanted = textOption('peers', Object.keys(peers).join(',')).split(',');
 const rounds = numberOption('rounds', 3);
@@ -54,6 +67,7 @@ for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[])
   const { name, guest } = kernels[bits];
   needGuests(bits === 64 ? 'cloud' : '686', 'initrd');
   const results: Record<string, number[]> = {};
+  const threads: Record<string, number[]> = {};
   const rates: number[] = [];
   const able = wanted.filter((peer) => {
     const reason = peers[peer].lacks(guest);
@@ -63,22 +77,27 @@ for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[])
   for (let round = 1; round <= rounds; round++) {
     for (const peer of able) {
       report.loads.push(await otherLoad());
-      const { time, output } = await boot(peer, guest);
+      const { time, thread, output } = await boot(peer, guest);
       (results[peer] ??= []).push(time);
-      console.log(`${name}, round ${round}: ${peer} ${(time / 1000).toFixed(2)} s`);
+      if (thread !== null) (threads[peer] ??= []).push(thread);
+      const busy = thread === null ? '' : `, its busiest thread ran ${seconds([thread])} s`;
+      console.log(`${name}, round ${round}: ${peer} ${seconds([time])} s${busy}`);
       const retired = peer === 'emulated' ? /instructions\D+([\d,_]+)/i.exec(output) : null;
       if (retired) rates.push(Number(retired[1].replace(/\D/g, '')) / time / 1000);
     }
   }
-  report.kernels.push({ name, bits, results });
-  const ours = results.emulated;
+  report.kernels.push({ name, bits, results, threads });
+  const shares = (of: Record<string, number[]>, peer: string): string =>
+    of.emulated && of[peer] && peer !== 'emulated' ? showRatio(median(of.emulated) / median(of[peer])) : '';
   const rows = able.map((peer) => [
     peers[peer].about,
-    (median(results[peer]) / 1000).toFixed(2),
-    ours && peer !== 'emulated' ? showRatio(median(ours) / median(results[peer])) : '',
+    seconds(results[peer]),
+    shares(results, peer),
+    threads[peer] ? seconds(threads[peer]) : '',
+    shares(threads, peer),
   ]);
   console.log(`\n${name} to /init, medians of ${rounds}\n`);
-  console.log(markdown(['who', 'seconds', 'Vitrine / it'], rows));
+  console.log(markdown(['who', 'seconds', 'Vitrine / it', 'busiest thread', 'Vitrine / it'], rows));
   if (rates.length > 0) {
     console.log(`Vitrine: ${median(rates).toFixed(1)} million instructions a second`);
   }

@@ -3,12 +3,14 @@
  *
  *   npm run bench:cpu -- [--peers native,tcg,v86,emulated] [--bits 64,32] [--bare] [--only sieve,crc32]
  *                        [--scale 100] [--rounds 3] [--repeat 2] [--json FILE] [--options "--stats"]
- *                        [--calm 0]
+ *                        [--calm 0] [--thread]
  *
  * In each round every peer boots once and does each row --repeat times; what counts is the fastest of them, and of
  * the rounds the median. --bare runs the rows that need no operating system without one: a start takes a second
  * instead of a boot. --options go to `vitrine run`. --calm waits so many seconds at most, before each
- * start, for a machine that does nothing else. The work is the same for every peer, and so must its results be:
+ * start, for a machine that does nothing else; on one that never
+ * does, --thread shows the CPU time of each peer's busiest thread instead (of rows of 100 ms or more; the kernel rows'
+ * native figures lack their children). The work is the same for every peer, and so must its results be:
  * another checksum is an error, not a time.
  */
 import { spawnSync } from 'node:child_process';
@@ -32,7 +34,7 @@ async function compare(
   loads: number[],
 ): Promise<CpuRun> {
   const { bits, bare } = job;
-  const run: CpuRun = { bits, bare, results: {}, first: {}, problems: [] };
+  const run: CpuRun = { bits, bare, results: {}, thread: {}, first: {}, problems: [] };
   const sums = new Checksums();
   const able = wanted.filter((name) => {
     const reason = lack(name, job);
@@ -47,15 +49,22 @@ async function compare(
         const { samples, output } = await measure(name, job);
         // Linux counts nanoseconds; what a processor counts is its own affair.
         const times = milliseconds(samples, name === 'native' || !bare ? 1e-6 : null);
-        const byRow = new Map<string, number[]>();
+        const byRow = new Map<string, { wall: number[]; thread: number[] }>();
         samples.forEach((sample, i) => {
           const problem = sums.check(name, sample);
-          if (problem !== null) run.problems.push(problem);
-          else byRow.set(sample.row, [...(byRow.get(sample.row) ?? []), times[i]]);
+          if (problem !== null) {
+            run.problems.push(problem);
+            return;
+          }
+          const all = byRow.get(sample.row) ?? { wall: [], thread: [] };
+          byRow.set(sample.row, all);
+          all.wall.push(times[i]);
+          if (sample.thread !== null) all.thread.push(sample.thread);
         });
-        for (const [row, all] of byRow) {
-          ((run.results[name] ??= {})[row] ??= []).push(Math.min(...all));
-          ((run.first[name] ??= {})[row] ??= []).push(all[0]);
+        for (const [row, { wall, thread }] of byRow) {
+          ((run.results[name] ??= {})[row] ??= []).push(Math.min(...wall));
+          ((run.first[name] ??= {})[row] ??= []).push(wall[0]);
+          if (thread.length > 0) ((run.thread[name] ??= {})[row] ??= []).push(Math.min(...thread));
         }
         if (name === 'emulated' && job.options.includes('--stats')) console.log(output);
       } catch (error) {
@@ -99,8 +108,9 @@ async function main(): Promise<number> {
     if (!bare) needGuests(bits === 64 ? 'cloud' : '686');
     const run = await compare({ bits, bare, words, options }, wanted, rounds, loads);
     runs.push(run);
+    const shown = flagOption('thread') ? run.thread : run.results;
     const title = `${bits}-bit guest, ${bare ? 'bare' : 'under Linux'}, scale ${scale}`;
-    console.log(`\n${title}, medians of ${rounds}\n\n${resultTables(run.results, 'emulated')}`);
+    console.log(`\n${title}, medians of ${rounds}\n\n${resultTables(shown, 'emulated')}`);
     for (const problem of run.problems) console.log(`\nWRONG: ${problem}`);
   }
   const warning = busyWarning(loads);

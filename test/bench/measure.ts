@@ -7,6 +7,7 @@ import type { Bits } from './peers.ts';
 import { peers } from './peers.ts';
 import type { Sample } from './protocol.ts';
 import { BenchReader } from './protocol.ts';
+import { threadTimes } from './threads.ts';
 
 /** A file that test/bench/guest.sh makes. */
 export const builtGuest = (name: string): string => join(root, '.cache/bench/guests', name);
@@ -76,7 +77,7 @@ export function measure(runner: string, job: Job): Promise<{ samples: Sample[]; 
       timer.refresh();
       output += text;
       try {
-        reader.feed(text, now);
+        reader.feed(text, now, text.includes('\n') ? threadTimes(child.pid) : null);
       } catch (error) {
         give(error);
       }

@@ -1,5 +1,8 @@
 /** What the benchmark's guest prints (test/bench/guest/main.c), read as it arrives. */
 
+import type { ThreadTimes } from './threads.ts';
+import { busiest } from './threads.ts';
+
 export interface Sample {
   row: string;
   units: number;
@@ -7,7 +10,9 @@ export interface Sample {
   sum: string;
   /** Milliseconds of the host's clock between the arrival of the row's two lines. */
   wall: number;
-  /** The same by the guest's clock, in units of the guest. */
+  /** CPU time of the busiest thread meanwhile, in milliseconds; null where that isn't known. */
+  thread: number | null;
+  /** The same as wall by the guest's clock, in units of the guest. */
   clock: number;
 }
 
@@ -20,15 +25,19 @@ export class BenchReader {
   private line = '';
   private row = '';
   private from = 0;
+  private threads: ThreadTimes | null = null;
 
-  /** Takes a piece of output that arrived at `now`, in milliseconds. Throws when the guest is in trouble. */
-  feed(text: string, now: number): void {
+  /**
+   * Takes a piece of output that arrived at `now`, in milliseconds, and what the threads had run then. Throws when
+   * the guest is in trouble.
+   */
+  feed(text: string, now: number, threads: ThreadTimes | null = null): void {
     const lines = (this.line + text).split('\n');
     this.line = lines.pop()!;
-    for (const line of lines) this.read(line.trimEnd(), now);
+    for (const line of lines) this.read(line.trimEnd(), now, threads);
   }
 
-  private read(line: string, now: number): void {
+  private read(line: string, now: number, threads: ThreadTimes | null): void {
     // A console may have something on the line already.
     const at = line.indexOf('BENCH ');
     const match = at < 0 ? null : LINE.exec(line.slice(at));
@@ -44,9 +53,14 @@ export class BenchReader {
     } else if (started !== undefined) {
       this.row = started;
       this.from = now;
+      this.threads = threads;
     } else {
       if (row !== this.row) throw new Error(`the end of ${row} without its start`);
-      this.samples.push({ row, units: Number(units), sum, wall: now - this.from, clock: Number(clock) });
+      const thread = busiest(this.threads, threads);
+      this.samples.push({
+        ...{ row, units: Number(units), sum },
+        ...{ wall: now - this.from, thread, clock: Number(clock) },
+      });
       this.row = '';
     }
   }

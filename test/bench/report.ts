@@ -7,6 +7,8 @@ export interface CpuRun {
   bare: boolean;
   /** Milliseconds of each round: the fastest of its repetitions. */
   results: Results;
+  /** CPU time of each round's busiest thread, the least of the repetitions: what a busy machine disturbs least. */
+  thread: Results;
   /** Milliseconds of each round's first repetition: what warming up costs. */
   first: Results;
   /** What went wrong, in words: other checksums, guests that ended early. */
@@ -25,12 +27,20 @@ export interface CpuReport {
   runs: CpuRun[];
 }
 
+export interface BootedKernel {
+  name: string;
+  bits: Bits;
+  /** Milliseconds from the start of the process to the first line of /init. */
+  results: Record<string, number[]>;
+  /** CPU time of the busiest thread until then. */
+  threads: Record<string, number[]>;
+}
+
 export interface BootReport {
   date: string;
   options: string[];
   loads: number[];
-  /** Milliseconds from the start of the process to the first line of /init. */
-  kernels: { name: string; bits: Bits; results: Record<string, number[]> }[];
+  kernels: BootedKernel[];
 }
 
 /** docs/performance.json. */

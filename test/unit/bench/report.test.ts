@@ -7,7 +7,10 @@ import type { CpuRun, Performance } from '../../bench/report.ts';
 import { median, quantile } from '../../bench/statistics.ts';
 import { geometricMean, groupRatio, markdown, ratio, resultTables } from '../../bench/table.ts';
 
-const sample = (row: string, wall: number, clock: number, sum = 'a') => ({ row, units: 1, sum, wall, clock });
+const sample = (row: string, wall: number, clock: number, sum = 'a') => ({
+  ...{ row, units: 1, sum, wall, clock },
+  thread: null,
+});
 
 describe('what the guest prints', () => {
   it('a row lasts from its first line to its second, wherever the pieces are cut', () => {
@@ -17,8 +20,31 @@ describe('what the guest prints', () => {
     reader.feed('[ 1.0] noise\nBENCH sieve done 3 ff0', 150);
     expect(reader.samples).toEqual([]);
     reader.feed(' 77\r\nBENCH end\r\n', 400);
-    expect(reader.samples).toEqual([{ row: 'sieve', units: 3, sum: 'ff0', wall: 300, clock: 77 }]);
+    expect(reader.samples).toEqual([
+      { row: 'sieve', units: 3, sum: 'ff0', wall: 300, thread: null, clock: 77 },
+    ]);
     expect(reader.ended).toBe(true);
+  });
+
+  it('the busiest thread counts, whatever else there is', () => {
+    const reader = new BenchReader();
+    reader.feed(
+      'BENCH fib start\n',
+      0,
+      new Map([
+        ['1', 5e6],
+        ['2', 7e6],
+      ]),
+    );
+    reader.feed(
+      'BENCH fib done 1 a 2\n',
+      900,
+      new Map([
+        ['2', 307e6],
+        ['3', 20e6],
+      ]),
+    );
+    expect(reader.samples[0].thread).toBe(300);
   });
 
   for (const { name, text, wanted } of [
@@ -108,7 +134,14 @@ describe('tables', () => {
 });
 
 describe('the page', () => {
-  const run: CpuRun = { bits: 64, bare: false, results, first: results, problems: ['fib: 1 <2>'] };
+  const run: CpuRun = {
+    bits: 64,
+    bare: false,
+    results,
+    thread: results,
+    first: results,
+    problems: ['fib: 1 <2>'],
+  };
   const performance: Performance = {
     machine: ['a machine'],
     cpu: { date: '2026-01-02T03', scale: 100, rounds: 3, repeat: 2, options: [], loads: [], runs: [run] },
@@ -117,7 +150,9 @@ describe('the page', () => {
       date: '2026-01-02T03',
       options: [],
       loads: [0, 1.5, 1.25],
-      kernels: [{ name: 'Debian cloud kernel', bits: 64, results: { emulated: [3000], tcg: [1500] } }],
+      kernels: [
+        { name: 'Debian cloud kernel', bits: 64, results: { emulated: [3000], tcg: [1500] }, threads: {} },
+      ],
     },
   };
 
