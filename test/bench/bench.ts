@@ -85,5 +85,5 @@ export async function otherLoad(): Promise<number> {
 export function busyWarning(loads: readonly number[]): string | null {
   const load = median(loads);
   if (load < CALM) return null;
-  return `before the runs ${load.toFixed(1)} CPUs were busy with something else (median): not numbers to quote`;
+  return `before the runs ${load.toFixed(1)} CPUs were busy with something else (median)`;
 }

@@ -9,8 +9,7 @@
  * the rounds the median. --bare runs the rows that need no operating system without one: a start takes a second
  * instead of a boot. --options go to `vitrine run`. --calm waits so many seconds at most, before each
  * start, for a machine that does nothing else; on one that never
- * does, --thread shows the CPU time of each peer's busiest thread instead (of rows of 100 ms or more; the kernel rows'
- * native figures lack their children). The work is the same for every peer, and so must its results be:
+ * does, --thread shows the CPU time of each peer's busiest thread instead. The work is the same for every peer, and so must its results be:
  * another checksum is an error, not a time.
  */
 import { spawnSync } from 'node:child_process';
@@ -59,7 +58,9 @@ async function compare(
           const all = byRow.get(sample.row) ?? { wall: [], thread: [] };
           byRow.set(sample.row, all);
           all.wall.push(times[i]);
-          if (sample.thread !== null) all.thread.push(sample.thread);
+          // Of programs that make processes, one thread is not the whole.
+          const alone = name !== 'native' || !systemRows.includes(sample.row);
+          if (sample.thread !== null && alone) all.thread.push(sample.thread);
         });
         for (const [row, { wall, thread }] of byRow) {
           ((run.results[name] ??= {})[row] ??= []).push(Math.min(...wall));
@@ -114,7 +115,7 @@ async function main(): Promise<number> {
     for (const problem of run.problems) console.log(`\nWRONG: ${problem}`);
   }
   const warning = busyWarning(loads);
-  if (warning !== null) console.log(`\nBUSY: ${warning}`);
+  if (warning !== null) console.log(`\nBUSY: ${warning}: not numbers to quote; see --thread`);
   const json = textOption('json', '');
   const report: CpuReport = { date: new Date().toISOString(), scale, rounds, repeat, options, loads, runs };
   if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);

@@ -3,8 +3,9 @@ import { busyWarning } from './bench.ts';
 import type { Panel } from './plot.ts';
 import { plot } from './plot.ts';
 import { profileTable } from './profile-parts.ts';
-import type { BootReport, CpuRun, Performance } from './report.ts';
+import type { BootedKernel, BootReport, CpuReport, CpuRun, Performance } from './report.ts';
 import { median } from './statistics.ts';
+import type { Results } from './table.ts';
 import { groups, groupRatio, markdown, ratio, resultTables, rowNames, showRatio } from './table.ts';
 
 /** Names for people. */
@@ -21,21 +22,35 @@ const named = (peer: string): string => NAMES[peer] ?? peer;
 const titleOf = ({ bits, bare }: CpuRun): string =>
   `${bits}-bit ${bare ? 'programs without an operating system' : 'programs and kernel'}`;
 
+/** On a machine that did other things too, the CPU time of the busiest thread is what can be compared. */
+const wasBusy = ({ loads }: { loads: readonly number[] }): boolean =>
+  loads.length > 0 && busyWarning(loads) !== null;
+
+const timesOf = (cpu: CpuReport, run: CpuRun): Results =>
+  wasBusy(cpu) && Object.keys(run.thread).length > 0 ? run.thread : run.results;
+
+const bootTimesOf = (boot: BootReport, { results, threads }: BootedKernel): Record<string, number[]> =>
+  wasBusy(boot) && Object.keys(threads).length > 0 ? threads : results;
+
+/** What a table of times shows. */
+const whatOf = (report: { loads: readonly number[] }, clock: string): string =>
+  wasBusy(report) ? `CPU time of each peer's busiest thread, since ${busyWarning(report.loads)}` : clock;
+
 /** One run's rows, and groups of more than one in bold, each relative to TCG. */
-function panelOf(run: CpuRun): Panel {
-  const peers = ORDER.filter((peer) => run.results[peer]);
+function panelOf(run: CpuRun, results: Results): Panel {
+  const peers = ORDER.filter((peer) => results[peer]);
   const dots = (value: (peer: string) => number | null): Panel['rows'][number]['dots'] =>
     Object.fromEntries(peers.map((peer) => [named(peer), value(peer) ?? undefined]));
   const rows = groups.flatMap((group) => [
     ...group.rows
-      .filter((row) => run.results.tcg?.[row])
-      .map((row) => ({ label: row, dots: dots((peer) => ratio(run.results, row, peer, 'tcg')) })),
-    ...(group.rows.length > 1 && groupRatio(run.results, group.rows, 'tcg', 'tcg') !== null
+      .filter((row) => results.tcg?.[row])
+      .map((row) => ({ label: row, dots: dots((peer) => ratio(results, row, peer, 'tcg')) })),
+    ...(group.rows.length > 1 && groupRatio(results, group.rows, 'tcg', 'tcg') !== null
       ? [
           {
             label: group.name.replace('buffers ', ''),
             strong: true,
-            dots: dots((peer) => groupRatio(run.results, group.rows, peer, 'tcg')),
+            dots: dots((peer) => groupRatio(results, group.rows, peer, 'tcg')),
           },
         ]
       : []),
@@ -43,16 +58,19 @@ function panelOf(run: CpuRun): Panel {
   return { title: titleOf(run), unit: 'time, QEMU TCG = 1; left is faster', rows };
 }
 
-function bootPanel({ kernels }: BootReport): Panel {
-  const rows = kernels.map(({ name, results }) => ({
-    label: name.replace(/^Debian | kernel/g, ''),
-    dots: Object.fromEntries(
-      Object.entries(results).map(([peer, times]) => [
-        named(peer),
-        results.tcg ? median(times) / median(results.tcg) : undefined,
-      ]),
-    ),
-  }));
+function bootPanel(boot: BootReport): Panel {
+  const rows = boot.kernels.map((kernel) => {
+    const results = bootTimesOf(boot, kernel);
+    return {
+      label: kernel.name.replace(/^Debian | kernel/g, ''),
+      dots: Object.fromEntries(
+        Object.entries(results).map(([peer, times]) => [
+          named(peer),
+          results.tcg ? median(times) / median(results.tcg) : undefined,
+        ]),
+      ),
+    };
+  });
   return {
     title: 'From the start of the process to /init',
     unit: 'time, QEMU TCG = 1; left is faster',
@@ -61,14 +79,18 @@ function bootPanel({ kernels }: BootReport): Panel {
 }
 
 export function picture({ cpu, boot }: Performance): string {
-  const panels = [...(boot ? [bootPanel(boot)] : []), ...(cpu?.runs.map(panelOf) ?? [])];
+  const panels = [
+    ...(boot ? [bootPanel(boot)] : []),
+    ...(cpu?.runs.map((run) => panelOf(run, timesOf(cpu, run))) ?? []),
+  ];
   const used = ORDER.map(named).filter((peer) =>
     panels.some(({ rows }) => rows.some(({ dots }) => dots[peer] !== undefined)),
   );
   return plot(panels, used);
 }
 
-function bootTable({ kernels }: BootReport): string {
+function bootTable(boot: BootReport): string {
+  const kernels = boot.kernels.map((kernel) => ({ name: kernel.name, results: bootTimesOf(boot, kernel) }));
   const peers = ORDER.filter((peer) => kernels.some(({ results }) => results[peer]));
   const others = peers.filter((peer) => peer !== 'emulated');
   return markdown(
@@ -96,11 +118,6 @@ function warmUp(run: CpuRun): string {
   return `First repetition against the best one, geometric mean of all rows: ${parts.join(', ')}.`;
 }
 
-function busyOf(loads: readonly number[]): string[] {
-  const warning = loads.length === 0 ? null : busyWarning(loads);
-  return warning === null ? [] : [`A busy machine: ${warning}.`];
-}
-
 const day = (date: string): string => date.slice(0, 10);
 
 export function page({ machine, cpu, boot, profile }: Performance): string {
@@ -114,26 +131,25 @@ export function page({ machine, cpu, boot, profile }: Performance): string {
     );
     parts.push(
       '### Boots',
-      `Seconds from the start of the process to the first line of /init; medians of ${rounds} interleaved rounds, ` +
-        `${day(boot.date)}.`,
+      `From the start of the process to the first line of /init. Seconds; medians of ${rounds} interleaved rounds, ` +
+        `${day(boot.date)}; ${whatOf(boot, "by the host's clock")}.`,
       bootTable(boot),
-      ...busyOf(boot.loads),
     );
   }
   for (const run of cpu?.runs ?? []) {
+    const times = timesOf(cpu!, run);
     const results = Object.fromEntries(
-      ORDER.filter((peer) => run.results[peer]).map((peer) => [named(peer), run.results[peer]]),
+      ORDER.filter((peer) => times[peer]).map((peer) => [named(peer), times[peer]]),
     );
     parts.push(
       `### ${titleOf(run)}`,
       `Milliseconds; medians of ${cpu!.rounds} interleaved rounds, of each the best of ${cpu!.repeat}; scale ` +
-        `${cpu!.scale}; ${day(cpu!.date)}.`,
+        `${cpu!.scale}; ${day(cpu!.date)}; ${whatOf(cpu!, "by the host's clock")}.`,
       resultTables(results, named('emulated')),
-      warmUp(run),
+      ...(wasBusy(cpu!) ? [] : [warmUp(run)]),
     );
     for (const problem of run.problems) parts.push(`**Wrong:** ${problem.split('\n')[0]}`);
   }
-  if (cpu) parts.push(...busyOf(cpu.loads));
   if (profile) {
     parts.push(
       '### Shares',
