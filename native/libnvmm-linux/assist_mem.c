@@ -4,23 +4,28 @@
 #include <string.h>
 #include <sys/mman.h>
 
+static void describe(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	struct comm *comm = v->comm;
+	comm->access.mem = (struct nvmm_mem){.mach = mach, .vcpu = vcpu, .gpa = run->mmio.phys_addr,
+					     .write = run->mmio.is_write, .size = run->mmio.len, .data = comm->data};
+	memset(comm->data, 0, sizeof(comm->data));
+	if (run->mmio.is_write)
+		memcpy(comm->data, run->mmio.data, run->mmio.len);
+}
+
 static void call(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	struct comm *comm = v->comm;
-	size_t size = run->mmio.len;
-	bool write = run->mmio.is_write;
-	comm->access.mem = (struct nvmm_mem){
-		.mach = mach, .vcpu = vcpu, .gpa = run->mmio.phys_addr, .write = write, .size = size, .data = comm->data};
-	memset(comm->data, 0, sizeof(comm->data));
-	if (write)
-		memcpy(comm->data, run->mmio.data, size);
+	describe(mach, vcpu, v);
 	if (vcpu->cbs.mem != NULL)
 		vcpu->cbs.mem(&comm->access.mem);
 	if (tracing)
 		trace_memory(v, &comm->access.mem);
-	if (!write)
-		memcpy(run->mmio.data, comm->data, size);
+	if (!run->mmio.is_write)
+		memcpy(run->mmio.data, comm->data, run->mmio.len);
 }
 
 /* A part of an access that goes on in the next page or the next eight bytes. */
@@ -46,10 +51,38 @@ static bool plain_load(struct vcpu *v)
 	return insn_decode(bytes, count, mode, &insn) && insn.class == INSN_LOAD;
 }
 
+/* To whoever has lent the page: an access that is all of its instruction can be answered there, without a call. */
+void assist_offer(struct vcpu *v)
+{
+	if (!is_last(v->run) && (v->run->mmio.is_write || may_continue(v->run) || !plain_load(v)))
+		return;
+	describe(NULL, NULL, v);
+	atomic_store(&v->comm->answer, ANSWER_OFFERED);
+}
+
+/* It has been: the instruction goes on, or is finished, as after nvmm_assist_mem. */
+void assist_answered(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	atomic_store(&v->comm->answer, 0);
+	if (v->flight.kind != FLIGHT_MEMORY || v->flight.answered)
+		return;
+	if (tracing)
+		trace_memory(v, &v->comm->access.mem);
+	v->differs = false;
+	if (run->mmio.is_write) {
+		flight_landed(v);
+		return;
+	}
+	memcpy(run->mmio.data, v->comm->data, run->mmio.len);
+	v->flight.answered = true;
+}
+
 static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	int more = 1;
+	atomic_store(&v->comm->answer, 0);
 	call(mach, vcpu, v);
 	v->differs = false;
 	v->flight.answered = true;

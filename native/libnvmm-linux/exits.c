@@ -263,6 +263,8 @@ void exit_memory(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	v->flight.kind = FLIGHT_MEMORY;
 	if (v->run->mmio.is_write)
 		place_store(v);
+	if (v->comm != &v->own_comm)
+		assist_offer(v);
 }
 
 /* ------------------------------------------------------------------------------------------------ the others */

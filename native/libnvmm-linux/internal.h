@@ -37,6 +37,7 @@ struct comm {
 	_Atomic uint64_t state_cached;
 	_Atomic uint64_t state_commit;
 	_Atomic uint32_t event_commit;
+	_Atomic uint32_t answer;
 	double deadline;
 	struct nvmm_x64_state state;
 	struct nvmm_x86_event event;
@@ -51,6 +52,7 @@ struct comm {
 _Static_assert(offsetof(struct comm, state_cached) == NVMM_LINUX_PAGE_CACHED, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, state_commit) == NVMM_LINUX_PAGE_COMMIT, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, event_commit) == NVMM_LINUX_PAGE_INJECT, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, answer) == NVMM_LINUX_PAGE_ANSWER, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, deadline) == NVMM_LINUX_PAGE_DEADLINE, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, state) == NVMM_LINUX_PAGE_STATE, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, event) == NVMM_LINUX_PAGE_EVENT, "nvmm.h says so");
@@ -229,6 +231,12 @@ void flight_landed(struct vcpu *v);
 void flight_abandon(struct vcpu *v);
 void flight_resolve(struct vcpu *v, uint64_t commit);
 uint8_t *flight_port_data(struct vcpu *v);
+
+/* assist_mem.c */
+#define ANSWER_OFFERED 1
+#define ANSWER_GIVEN 2
+void assist_offer(struct vcpu *v);
+void assist_answered(struct vcpu *v);
 
 /* exits.c */
 void exit_io(struct vcpu *v, struct nvmm_vcpu_exit *exit);

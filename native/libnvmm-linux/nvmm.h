@@ -472,13 +472,16 @@ const char *nvmm_linux_reason(void);
  * vCPU are called, but for nvmm_vcpu_stop and the destroying ones. Its owner may do by itself what nvmm_vcpu_getstate
  * does when all wanted bits are in CACHED (nothing), and what nvmm_vcpu_setstate (set the bits in CACHED and COMMIT) and
  * nvmm_vcpu_inject (INJECT = 1) do. The assists describe an access in ACCESS, a struct nvmm_io or nvmm_mem whose `data`
- * points to DATA. DEADLINE, a double, is the time in nanoseconds of CLOCK_MONOTONIC at which a run shall come back at
+ * points to DATA. When ANSWER is 1 after a MEMORY exit, they do so already, and that access is all that the instruction
+ * does: instead of calling nvmm_assist_mem, the owner may read or write DATA, take the bits that are not in COMMIT out of
+ * CACHED, and set ANSWER to 2. DEADLINE, a double, is the time in nanoseconds of CLOCK_MONOTONIC at which a run shall come back at
  * the latest, if that is before the time slice ends; 0 means none.
  */
 #define NVMM_LINUX_PAGE_SIZE 1184
 #define NVMM_LINUX_PAGE_CACHED 0
 #define NVMM_LINUX_PAGE_COMMIT 8
 #define NVMM_LINUX_PAGE_INJECT 16 /* 32 bits */
+#define NVMM_LINUX_PAGE_ANSWER 20 /* 32 bits */
 #define NVMM_LINUX_PAGE_DEADLINE 24
 #define NVMM_LINUX_PAGE_STATE 32
 #define NVMM_LINUX_PAGE_EVENT 1040

@@ -154,6 +154,7 @@ static int run(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	memset(exit, 0, sizeof(*exit));
 	exit->reason = NVMM_VCPU_EXIT_NONE;
+	atomic_store(&v->comm->answer, 0);
 	tick_enter(v);
 	if (atomic_load(&v->dying)) {
 		tick_leave(v);

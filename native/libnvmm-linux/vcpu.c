@@ -59,6 +59,8 @@ int vcpu_enter(const struct nvmm_machine *mach, const struct nvmm_vcpu *vcpu, st
 		if (v->machine == m && v->id == vcpu->cpuid && !atomic_load(&v->dying)) {
 			v->depth++;
 			*found = v;
+			if (atomic_load(&v->comm->answer) == ANSWER_GIVEN)
+				assist_answered(v);
 			return 0;
 		}
 		pthread_mutex_unlock(&v->lock);

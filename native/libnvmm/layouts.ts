@@ -102,6 +102,7 @@ export const PAGE = {
   CACHED: 0,
   COMMIT: 8,
   INJECT: 16,
+  ANSWER: 20,
   /** A double: nanoseconds of the monotonic clock. */
   DEADLINE: 24,
   STATE: 32,
@@ -111,6 +112,9 @@ export const PAGE = {
   DATA: 1168,
   DATA_SIZE: 16,
 } as const;
+
+/** Of PAGE.ANSWER: an access can be answered in the page; it has been. */
+export const Answer = { OFFERED: 1, GIVEN: 2 } as const;
 
 /** sizeof(struct nvmm_x64_state), on every system. */
 export const STATE_SIZE = 1008;

@@ -158,7 +158,11 @@ function open(system: string): Library {
     try {
       return handle.func(name, result, types) as F;
     } catch {
-      throw new LibraryError(`${path} has no ${name}: it is the library of another system or version.`);
+      throw new LibraryError(
+        system === 'linux'
+          ? `${path} has no ${name}: it was built from other sources. Run "npm run build:native" again.`
+          : `${path} has no ${name}: it is the library of another system or version.`,
+      );
     }
   };
   const call = Object.fromEntries(

@@ -246,6 +246,7 @@ export class LibNvmm implements Nvmm {
 
   assistMem(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
+    if (ours.answerMem(machine)) return;
     const outer = this.bridge.enter(machine, ours);
     const result = this.library.call.assistMem(addressOf(machine), ours.address);
     this.bridge.leave(outer);

@@ -1,7 +1,7 @@
 import { ExitOffset, State, StateOffset } from '../../main/nvmm/constants.ts';
 import { VcpuEvent, VcpuExit, VcpuState } from '../../main/nvmm/layout.ts';
 import type { AssistCallbacks, IoAccess, Machine, MemAccess, Vcpu } from '../../main/nvmm/nvmm.ts';
-import { IO, MEM, PAGE, VCPU } from './layouts.ts';
+import { Answer, IO, MEM, PAGE, VCPU } from './layouts.ts';
 import type { Library } from './library.ts';
 
 export class LibMachine implements Machine {
@@ -48,6 +48,8 @@ export abstract class LibVcpu implements Vcpu {
   abstract until(ns: number): void;
   /** The library has changed the state: in an assist, or a run, after which there is an exit to see. */
   abstract changed(exit: boolean): void;
+  /** Finishes a MEMORY exit without the library, where that is possible. */
+  abstract answerMem(machine: Machine): boolean;
   /** What the assist's callback was called for, from the structure at this address. */
   abstract takeIo(address: number): IoAccess;
   abstract takeMem(address: number): MemAccess;
@@ -132,6 +134,18 @@ export class LentVcpu extends LibVcpu {
   }
 
   changed(): void {}
+
+  answerMem(machine: Machine): boolean {
+    const { words } = this;
+    if (words[PAGE.ANSWER / 4] !== Answer.OFFERED) return false;
+    const access = this.takeMem();
+    access.machine = machine;
+    this.callbacks.mem?.(access);
+    // What the callback has set, it keeps; the rest is as the instruction leaves it.
+    words[PAGE.CACHED / 4] &= words[PAGE.COMMIT / 4];
+    words[PAGE.ANSWER / 4] = Answer.GIVEN;
+    return true;
+  }
 
   takeIo(): IoAccess {
     const { io } = this.access;
@@ -235,6 +249,10 @@ export class CopiedVcpu extends LibVcpu {
 
   /** Time slices are the system's. */
   until(): void {}
+
+  answerMem(): boolean {
+    return false;
+  }
 
   changed(exit: boolean): void {
     this.fresh = 0;

@@ -20,15 +20,15 @@ export interface ExitCase {
   silent?: boolean;
 }
 
-/** COM1's scratch register; the first register of the I/O APIC; IA32_APIC_BASE. */
+/** COM1's scratch register; the first register of the I/O APIC; IA32_MTRR_DEF_TYPE. */
 export const cases: readonly ExitCase[] = [
   { name: 'OUT', setup: 'baff030000 b05a', body: 'ee', counter: 'ecx' },
   { name: 'IN', setup: 'baff030000', body: 'ec', counter: 'ecx' },
   { name: 'MMIO store', setup: 'bf00700000 31c0', body: '8907', counter: 'ecx' },
   { name: 'MMIO load', setup: 'bf00700000', body: '8b07', counter: 'ecx' },
   { name: 'MMIO add', setup: 'bf00700000', body: '830700', counter: 'ecx' },
-  { name: 'RDMSR', setup: 'b91b000000', body: '0f32', counter: 'esi' },
-  { name: 'WRMSR', setup: 'b91b000000 b80009e0fe 31d2', body: '0f30', counter: 'esi' },
+  { name: 'RDMSR', setup: 'b9ff020000', body: '0f32', counter: 'esi' },
+  { name: 'WRMSR', setup: 'b9ff020000 b8000c0000 31d2', body: '0f30', counter: 'esi' },
   { name: 'CPUID', setup: '', body: '31c0 31c9 0fa2', counter: 'esi', silent: true },
 ];
 
