@@ -168,7 +168,7 @@ export class Processor {
   private time: { limit: number; skipped: number; random(): number } | null = null;
   /** The record that a helper is running for, or 0. */
   private running = 0;
-  /** The budget while step() has put another in its place. */
+  /** What step() and single() have put aside of the budget. */
   private heldBudget = 0;
   /** Too near to the limit for bursts. */
   private tail = false;
@@ -658,10 +658,20 @@ export class Processor {
 
   /** As burst(), but one instruction (some rounds of a repeated one). */
   private single(): boolean {
-    this.cpu.set(Field.LINK_FROM, 0);
+    const { cpu } = this;
+    const budget = cpu.get(Field.BUDGET);
+    // With no budget left every jump leaves.
+    cpu.set(Field.BUDGET, 0);
+    cpu.set(Field.SHADOW_AT, cpu.get(Field.SHADOW_AT) === budget ? 0 : NO_SHADOW);
+    cpu.set(Field.LINK_FROM, 0);
+    this.heldBudget = budget;
     const record = this.locate(true);
-    if (record < 0) return this.left(-record, 0);
-    return this.left(this.handlers.enter(this.cpu.s, record), 1);
+    const again = record < 0 ? this.left(-record, 0) : this.left(this.handlers.enter(cpu.s, record), 1);
+    this.heldBudget = 0;
+    const shadowAt = cpu.get(Field.SHADOW_AT);
+    cpu.set(Field.SHADOW_AT, shadowAt === NO_SHADOW ? NO_SHADOW : shadowAt + budget);
+    cpu.set(Field.BUDGET, cpu.get(Field.BUDGET) + budget);
+    return again;
   }
 
   /** Handles a Leave code; false when the run ends. `ran` is 0 when no record is current. */
@@ -736,6 +746,7 @@ export class Processor {
     const code = record < 0 ? -record : this.handlers.enter(cpu.s, record);
     const again = this.left(code, record < 0 ? 0 : 1);
     this.stepping = false;
+    this.heldBudget = 0;
     const used = -cpu.get(Field.BUDGET);
     const casts = cpu.get(Field.SHADOW_AT) === -used && used !== 0;
     cpu.set(Field.BUDGET, budget - used);
@@ -871,7 +882,7 @@ export class Processor {
   /** Instructions retired so far, exact at any moment: also in the middle of a block, for its helpers. */
   private count(): number {
     const { cpu } = this;
-    const budget = this.stepping ? this.heldBudget : cpu.get(Field.BUDGET);
+    const budget = this.heldBudget + cpu.get(Field.BUDGET);
     const inBlock = this.running === 0 ? 0 : cpu8(cpu, this.running + Record.NUMBER);
     return this.retired + cpu.get(Field.BUDGET_START) - budget + inBlock;
   }
@@ -896,7 +907,11 @@ export class Processor {
     this.time = time;
     this.tscOffset = tscOffset === 0 ? 0 : tscOffset + before - this.ticks();
     const count = (): number => this.count();
+    const offset = (): number => this.tscOffset;
     return {
+      get offset() {
+        return offset();
+      },
       get count() {
         return count();
       },
@@ -912,11 +927,10 @@ export class Processor {
       set limit(value) {
         time.limit = value;
       },
-      restore: (value, skipped) => {
-        const ticks = this.ticks();
+      restore: (value, skipped, offset) => {
         this.retired = value;
         time.skipped = skipped;
-        this.tscOffset += ticks - this.ticks();
+        this.tscOffset = offset;
       },
     };
   }

@@ -8,6 +8,8 @@ import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 /** What answers may need of a machine: its I/O thread's side. */
 export interface MachineAccess {
   readonly ram: GuestRam;
+  /** Lets a machine that is paused run. */
+  go(): void;
   /** Asks a vCPU that is paused. Fails with `wrong-state` when it is not, or when there is no such vCPU. */
   askVcpu<N extends VcpuRequestName>(
     vcpu: number,
@@ -20,6 +22,18 @@ export interface MachineAccess {
 export type Answers<Q extends Question = Question> = {
   [N in Q]: (params: QuestionParams<N>) => Answer<N> | Promise<Answer<N>>;
 };
+
+/** What a deterministic machine can do beside. */
+export function timelineAnswers(machine: MachineAccess): Answers<'timeline.hash' | 'timeline.run'> {
+  return {
+    'timeline.hash': () => machine.askVcpu(0, 'timeline.hash', null),
+    'timeline.run': async ({ until }) => {
+      await machine.askVcpu(0, 'timeline.goal', { until });
+      machine.go();
+      return null;
+    },
+  };
+}
 
 /** What a machine shows of its registers and memory, and takes for them. */
 export function lookingAnswers(

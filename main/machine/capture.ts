@@ -1,5 +1,6 @@
 import type { SavedRegisters } from '../devices/registers.ts';
 import type { Pc } from './pc.ts';
+import type { TimelineCapture } from './timeline-input.ts';
 
 /**
  * The state of a machine that stands still, without its RAM: what a snapshot holds under the manuals' names, and what
@@ -22,6 +23,8 @@ export interface VcpuCapture {
   /** After a crash or a power event: it does nothing until a reset. */
   parked: boolean;
   event: QueuedEvent | null;
+  /** The time of a deterministic machine. */
+  timeline?: TimelineCapture;
 }
 
 export interface MachineCapture {
@@ -45,8 +48,9 @@ export function saveDevices(pc: Pc): Record<string, SavedRegisters> {
 export function loadDevices(pc: Pc, saved: Record<string, SavedRegisters>): void {
   for (const device of pc.devices) {
     const registers = saved[device.name];
-    if (registers === undefined)
-      {throw new RangeError(`device ${device.name}: there is no saved state for it`);}
+    if (registers === undefined) {
+      throw new RangeError(`device ${device.name}: there is no saved state for it`);
+    }
     try {
       device.load(registers);
     } catch (error) {

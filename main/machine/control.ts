@@ -227,8 +227,12 @@ export class MachineClock {
     Atomics.store(this.frozen, 0, 1);
   }
 
+  /** Set: a vCPU moves the time (Timeline), and it never goes on by itself. */
+  byHand = false;
+
   /** Goes on from where it stood. */
   unfreeze(): void {
+    if (this.byHand) return;
     this.times[0] = this.host.now() - this.times[1];
     Atomics.store(this.frozen, 0, 0);
   }

@@ -14,6 +14,7 @@ import type {
   Verb,
 } from './protocol.ts';
 import { SERIAL_PORTS } from './protocol.ts';
+import type { TimelineEvent } from './timeline-input.ts';
 import { SerialLog } from './serial-log.ts';
 
 export { MachineError } from './errors.ts';
@@ -99,6 +100,7 @@ export class MachineProcess {
   private readonly listeners = new Set<(status: MachineStatus) => void>();
   private readonly launch: Launcher;
   private run: Run | null = null;
+  private readonly timelineListeners = new Set<(event: TimelineEvent) => void>();
   private nextCall = 1;
   private whenEnded: Promise<MachineStatus> = Promise.resolve(this.current);
 
@@ -122,6 +124,12 @@ export class MachineProcess {
   onStatus(listener: (status: MachineStatus) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Hashes and inputs of a deterministic machine, as its configuration asks for them. */
+  onTimeline(listener: (event: TimelineEvent) => void): () => void {
+    this.timelineListeners.add(listener);
+    return () => this.timelineListeners.delete(listener);
   }
 
   /** Resolves when the guest runs. Rejects with the reason, and the status is then `failed`. */
@@ -265,6 +273,9 @@ export class MachineProcess {
         return;
       case 'trace':
         this.lastTrace = message.trace;
+        return;
+      case 'timeline':
+        for (const listener of [...this.timelineListeners]) listener(message.event);
         return;
       case 'output':
         this.serial[message.port]?.append(message.data);

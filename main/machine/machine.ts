@@ -5,7 +5,7 @@ import { VcpuState } from '../nvmm/layout.ts';
 import type { Backend, Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
 import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
 import type { Answers, MachineAccess } from './answers.ts';
-import { lookingAnswers } from './answers.ts';
+import { lookingAnswers, timelineAnswers } from './answers.ts';
 import { backends } from './backends.ts';
 import { boot } from './boot/boot.ts';
 import { resetState } from './boot/cpu-state.ts';
@@ -33,6 +33,7 @@ import type {
   Question,
   QuestionParams,
 } from './protocol.ts';
+import type { MachineInput } from './timeline-input.ts';
 import { SerialPump } from './serial-pump.ts';
 import { Tracing } from './tracing.ts';
 import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
@@ -68,7 +69,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private readonly disks: RawDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
-  private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc'>;
+  private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc' | 'deterministic'>;
   private readonly tracing: Tracing;
   private vcpus: VcpuThread[] = [];
   private readonly debugging = new Debugging(this);
@@ -92,7 +93,9 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.config = config;
     this.send = send;
     this.ended = ended;
-    const backend = chooseBackend(backends, config.backend);
+    const { deterministic } = config;
+    if (deterministic !== undefined) checkDeterministic(config);
+    const backend = chooseBackend(backends, deterministic === undefined ? config.backend : 'emulated');
     this.backendName = backend.name;
     this.disks = config.disks.map((disk) => new RawDisk(disk));
     // Room for whichever backend the machine may be switched to; what is not used takes no memory of the host.
@@ -104,9 +107,10 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.lock = new DeviceLock(this.control);
     this.clock = new MachineClock(this.control);
     this.clock.freeze(0);
+    this.clock.byHand = deterministic !== undefined;
 
     const shapes = this.disks.map(({ size, readOnly }) => ({ size, readOnly }));
-    const shared = sharePc(config.vcpus, shapes, Math.floor(Date.now() / 1000));
+    const shared = sharePc(config.vcpus, shapes, deterministic?.unixSeconds ?? Math.floor(Date.now() / 1000));
     const mailboxes = Array.from({ length: config.vcpus }, (_, id) => new Mailbox(this.control, id));
     this.pc = new Pc(shared, {
       ram: this.ram,
@@ -136,6 +140,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.answers = {
       stats: () => this.stats(),
       ...lookingAnswers(this),
+      ...timelineAnswers(this),
       ...this.tracing.answers(),
       'backend.switch': async ({ backend }) => {
         await this.switchBackend(backend);
@@ -147,6 +152,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
       memory,
       control: this.control,
       pc: { ...shared, registers: this.pc.arena.buffer },
+      deterministic: deterministic === undefined ? null : { config: deterministic, disks: config.disks },
     };
   }
 
@@ -237,11 +243,16 @@ export class Machine implements MachineAccess, DebuggedMachine {
   reset(): Promise<void> {
     return this.verb(async () => {
       this.require('reset', 'running', 'paused', 'crashed');
-      await this.halt();
-      await this.askVcpus('capture.discard', null);
-      this.load();
-      this.go();
+      if (this.config.deterministic !== undefined && this.state === 'running') this.give({ kind: 'reset' });
+      else await this.bootAgain();
     });
+  }
+
+  private async bootAgain(): Promise<void> {
+    await this.halt();
+    await this.askVcpus('capture.discard', null);
+    this.load();
+    this.go();
   }
 
   /**
@@ -252,6 +263,9 @@ export class Machine implements MachineAccess, DebuggedMachine {
     return this.verb(async () => {
       this.require('switch its backend', 'paused');
       const to = chooseBackend(backends, choice);
+      if (this.config.deterministic !== undefined) {
+        throw new MachineError('host', 'A deterministic machine stays on the backend `emulated`.');
+      }
       const from = chooseBackend(backends, this.backendName);
       if (to === from) return;
       const states = await this.askVcpus('capture.save', null);
@@ -309,7 +323,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
   powerButton(): Promise<void> {
     return this.verb(async () => {
       this.require('press the power button', 'running');
-      this.lock.run(() => this.pc.acpi.pressPowerButton());
+      if (this.config.deterministic === undefined) this.lock.run(() => this.pc.acpi.pressPowerButton());
+      else this.give({ kind: 'power-button' });
     });
   }
 
@@ -400,7 +415,14 @@ export class Machine implements MachineAccess, DebuggedMachine {
     });
   }
 
-  private go(): void {
+  /** An input for a deterministic machine: it is taken at a time that its vCPU decides and tells. */
+  private give(input: MachineInput): void {
+    const [{ worker, mailbox }] = this.vcpus;
+    worker.postMessage({ kind: 'input', input } satisfies ToVcpu);
+    mailbox.wake();
+  }
+
+  go(): void {
     this.run();
     this.say('running');
     this.serveQueues();
@@ -521,6 +543,12 @@ export class Machine implements MachineAccess, DebuggedMachine {
       case 'queue':
         this.serveQueues();
         break;
+      case 'timeline':
+        this.send(message);
+        break;
+      case 'reached':
+        this.reached(message.instructions);
+        break;
       case 'log':
         console.error(message.message);
         break;
@@ -556,10 +584,21 @@ export class Machine implements MachineAccess, DebuggedMachine {
     });
   }
 
+  /** A deterministic machine is where it was to go: at its end, or at a place to be looked at. */
+  private reached(instructions: number): void {
+    const done =
+      instructions >= (this.config.deterministic?.until ?? Infinity)
+        ? this.powerOff(`The machine has run ${instructions} instructions.`)
+        : this.pause();
+    done.catch((error: unknown) => this.fail(messageOf(error)));
+  }
+
   /** The guest asked for it. */
   private power(action: 'reset' | 'off', cause: string): void {
     const done =
-      action === 'reset' ? this.reset() : this.powerOff(`The guest switched itself off (${cause}).`);
+      action === 'reset'
+        ? this.verb(() => this.bootAgain())
+        : this.powerOff(`The guest switched itself off (${cause}).`);
     done.catch((error: unknown) => this.fail(messageOf(error)));
   }
 
@@ -598,12 +637,16 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   private serveQueues(): void {
     // Paused: what is in the queues stays there, so that the machine's memory stands still.
-    if (this.state !== 'running') return;
+    if (this.state !== 'running' || this.config.deterministic !== undefined) return;
     if (this.pc.doorbells.run((work) => this.lock.run(work))) setImmediate(() => this.serveQueues());
   }
 
   /** Bytes came or room was made: the device looks, and the vCPU sees its new deadline. */
   private pollSerial(port: number): void {
+    if (this.config.deterministic !== undefined) {
+      this.vcpus[0]?.mailbox.wake();
+      return;
+    }
     this.lock.run(() => {
       if (port === VIRTIO_CONSOLE) this.pc.console.poll();
       else this.pc.uarts[port].poll();
@@ -627,6 +670,18 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.state = state;
     this.send({ kind: 'status', status: { state, backend: this.backendName, ...more } });
   }
+}
+
+function checkDeterministic({ backend, vcpus }: MachineConfig): void {
+  const fail = (message: string): never => {
+    throw new MachineError('host', message);
+  };
+  if (backend !== 'auto' && backend !== 'emulated') {
+    fail(
+      `The backend ${backend} can't count instructions exactly: a deterministic machine needs \`emulated\`.`,
+    );
+  }
+  if (vcpus !== 1) fail(`A deterministic machine has one vCPU, not ${vcpus}: several race with each other.`);
 }
 
 /** A MachineError for whatever a constructor or a verb threw. */

@@ -124,6 +124,11 @@ export class GuestRam implements GuestMemory {
     this.areas = layOut(shared);
   }
 
+  /** All of it, as it lies in host memory: what is below the PCI hole, then the rest. */
+  get bytes(): Uint8Array {
+    return this.host.subarray(this.start, this.start + this.size);
+  }
+
   /** From now on writes are told to this backend. */
   attach(nvmm: Nvmm): void {
     this.written = (hva, size) => nvmm.hvaWritten(hva, size);

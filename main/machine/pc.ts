@@ -15,6 +15,7 @@ import type { PowerControl } from '../devices/power.ts';
 import { RegisterArena } from '../devices/registers.ts';
 import { ResetPort } from '../devices/reset-port.ts';
 import { Rtc146818 } from '../devices/rtc146818.ts';
+import type { SerialBackend, SerialSource } from '../devices/serial-ring.ts';
 import { INPUT_RING_BYTES, OUTPUT_RING_BYTES, SerialRing } from '../devices/serial-ring.ts';
 import { SharedLine } from '../devices/shared-line.ts';
 import { Uart16550 } from '../devices/uart16550.ts';
@@ -78,6 +79,8 @@ export interface PcHost {
   outputReady(port: number): void;
   /** A virtqueue has work: for the I/O thread. */
   queueReady(): void;
+  /** What stands between the serial devices and their rings, where something does: COM1 to COM4, hvc0. */
+  serial?: { outputs: SerialBackend[]; inputs: SerialSource[] };
   disks: BlockBackend[];
   entropy: EntropySource;
   report(message: string): void;
@@ -155,11 +158,12 @@ export class Pc {
 
     this.outputs = shared.outputs.map((ring, port) => new SerialRing(ring, () => host.outputReady(port)));
     this.inputs = shared.inputs.map((ring) => new SerialRing(ring));
+    const { outputs, inputs } = host.serial ?? this;
     const irq4 = new SharedLine('com13-irq', arena, isa(4));
     const irq3 = new SharedLine('com24-irq', arena, isa(3));
     this.uarts = UARTS.map(({ port, irq }, n) => {
       const line = (irq === 4 ? irq4 : irq3).input(n >> 1);
-      const [output, input] = [this.outputs[n], this.inputs[n]];
+      const [output, input] = [outputs[n], inputs[n]];
       const uart = new Uart16550(`uart${n}`, { arena, clock, irq: line, output, input });
       this.ports.register(port, 8, uart, uart.name, { width: 1 });
       return uart;
@@ -182,7 +186,7 @@ export class Pc {
       report: (line: string) => host.report(line),
     };
     this.console = new VirtioConsole('virtio-console', virtio, {
-      ports: [{ name: 'console', output: this.outputs[VIRTIO_CONSOLE], input: this.inputs[VIRTIO_CONSOLE] }],
+      ports: [{ name: 'console', output: outputs[VIRTIO_CONSOLE], input: inputs[VIRTIO_CONSOLE] }],
     });
     const disks = host.disks.map(
       (backend, n) => new VirtioBlk(`disk${n}`, virtio, backend, { serial: `vitrine${n}` }),

@@ -1,5 +1,6 @@
 import type { Breakpoint, SetBreakpoint, Stop } from './debug.ts';
 import type { MachineErrorKind } from './errors.ts';
+import type { DeterministicConfig, TimelineEvent } from './timeline-input.ts';
 import type { ExitExport, ExitExported, ExitFormat } from './exit-export.ts';
 import type { ExitPage, ExitQuery, ExitStats } from './exit-query.ts';
 
@@ -30,6 +31,8 @@ export interface MachineConfig {
   vcpus: number;
   backend: BackendChoice;
   disks: DiskConfig[];
+  /** Time is the count of instructions, and everything follows from the inputs. Absent: the host's clock. */
+  deterministic?: DeterministicConfig;
   /** Where the exit trace is written when the machine ends, however it does; an absolute path. */
   traceFile?: { path: string; format: ExitFormat };
   /** Without the exit trace, and without the last exits in crash reports: for measuring what the trace costs. */
@@ -74,6 +77,10 @@ export interface Questions {
   'trace.query': { params: ExitQuery; answer: ExitPage };
   'trace.stats': { params: null; answer: ExitStats };
   'trace.export': { params: ExitExport; answer: ExitExported };
+  /** A hash over the whole state of a deterministic machine that is paused, and its count of instructions. */
+  'timeline.hash': { params: null; answer: { instructions: number; hash: string } };
+  /** Lets a paused deterministic machine go on until its count is this; it is paused then. Resolves at once. */
+  'timeline.run': { params: { until: number }; answer: null };
   /** A vCPU's state: the bytes of a struct nvmm_x64_state. The machine must be paused or crashed. */
   'vcpu.read': { params: { vcpu: number }; answer: Uint8Array };
   /** Changes a vCPU's state: `flags` (State) says which areas of `state` count. The same condition. */
@@ -116,6 +123,7 @@ export type FromMachine =
   | { kind: 'stats'; stats: MachineStats }
   /** The exit trace has been written, as the configuration wanted. */
   | { kind: 'trace'; trace: TraceEnd }
+  | { kind: 'timeline'; event: TimelineEvent }
   | { kind: 'output'; port: number; data: Uint8Array }
   /** So many bytes of input, counted since the start, have gone to the guest. */
   | { kind: 'took'; port: number; position: number };

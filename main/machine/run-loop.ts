@@ -23,6 +23,7 @@ import type { ExitTraceWriter } from './exit-trace.ts';
 import { TSC_ADJUST } from './msrs.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
+import type { Timeline } from './timeline.ts';
 import { TscRelation } from './tsc.ts';
 import { VcpuDebug } from './vcpu-debug.ts';
 
@@ -48,6 +49,8 @@ export interface VcpuEnvironment {
   /** Where exits are written down; null: nowhere. */
   trace: ExitTraceWriter | null;
   report(report: VcpuReport): void;
+  /** The time of a deterministic machine; null: the host's clock. */
+  timeline: Timeline | null;
   /** Takes the messages that have come. While the vCPU is paused, and when it is about to go on. */
   serve(): void;
 }
@@ -90,6 +93,7 @@ export class RunLoop {
   private readonly trace: ExitTraceWriter | null;
   private readonly assist: AssistCallbacks;
   readonly debug: VcpuDebug;
+  private readonly timeline: Timeline | null;
 
   /** Met a breakpoint: stands still until it is paused. */
   private stopped: Stop | null = null;
@@ -120,6 +124,7 @@ export class RunLoop {
     this.clock = environment.clock;
     this.mailbox = environment.mailbox;
     this.trace = environment.trace;
+    this.timeline = environment.timeline;
     this.id = this.vcpu.cpuid;
     this.lapic = this.pc.interrupts.apics.get(this.id);
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
@@ -141,6 +146,7 @@ export class RunLoop {
         this.standStill();
         continue;
       }
+      if (this.timeline !== null && !this.timeline.attend(this.halted)) continue;
       if (this.passing) {
         this.pass();
         continue;
@@ -159,7 +165,18 @@ export class RunLoop {
     this.environment.report({ kind: 'stopped', vcpu: this.id });
   }
 
+  /** Runs the guest until it exits. */
   private enter(): void {
+    this.timeline?.enter(this.deadline);
+    this.nvmm.run(this.machine, this.vcpu);
+    this.timeline?.left();
+    this.queued = null;
+  }
+
+  /** The same, for the sake of an event that waits: where instructions are counted, none is run. */
+  private enterToDeliver(): void {
+    if (this.timeline === null) return this.enter();
+    this.timeline.enterToDeliver();
     this.nvmm.run(this.machine, this.vcpu);
     this.queued = null;
   }
@@ -172,7 +189,7 @@ export class RunLoop {
     for (let runs = 0; runs < SETTLING_RUNS && !this.parked && !this.halted; runs++) {
       // At an exception that a debugger wants to see, that one is waiting.
       if (this.stopped !== null || (this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
-      this.enter();
+      this.enterToDeliver();
       this.handle();
       if (this.stopped !== null) this.environment.report({ kind: 'debug', stop: this.stopped });
     }
@@ -194,7 +211,9 @@ export class RunLoop {
 
   private pause(): void {
     this.settle();
-    this.heldTsc = this.parked ? null : this.tsc.take();
+    // The counter of a deterministic machine stands still by itself.
+    this.heldTsc = this.parked || this.timeline !== null ? null : this.tsc.take();
+    this.timeline?.paused();
     let answered = -1;
     for (;;) {
       const { ticket, order } = this.mailbox;
@@ -228,7 +247,7 @@ export class RunLoop {
     try {
       return this.debug.stepping(() => this.stepOnce());
     } finally {
-      this.heldTsc = this.parked ? null : this.tsc.take();
+      this.heldTsc = this.parked || this.timeline !== null ? null : this.tsc.take();
     }
   }
 
@@ -238,6 +257,7 @@ export class RunLoop {
     for (;;) {
       if (this.halted && !this.awaitWake()) return this.haltedStop();
       if (this.lapicWaits()) return debug.stop('halted', 'The vCPU waits for its start-up message (SIPI).');
+      this.timeline?.attend(false, true);
       this.prepare();
       if (this.parked || this.halted) continue;
       this.enter();
@@ -283,11 +303,12 @@ export class RunLoop {
     const end = performance.now() + STEP_PATIENCE_MS;
     for (;;) {
       const { ticket } = this.mailbox;
-      const ms = this.untilWake();
+      this.timeline?.attend(true, true);
+      const until = this.untilWake();
       if (!this.halted) return true;
       const left = end - performance.now();
-      if (left <= 0 || (ms === Infinity && (this.vcpu.exit.rflagsLow & RFLAGS_IF) === 0)) return false;
-      if (ms > 0) this.mailbox.sleep(ticket, Math.min(ms, left));
+      if (left <= 0 || (until === Infinity && (this.vcpu.exit.rflagsLow & RFLAGS_IF) === 0)) return false;
+      this.sleep(until, ticket, left);
     }
   }
 
@@ -310,6 +331,12 @@ export class RunLoop {
     }
   }
 
+  /** The timeline of a deterministic machine; throws in any other. */
+  exactTimeline(): Timeline {
+    if (this.timeline !== null) return this.timeline;
+    throw new Error("this machine runs by the host's clock: start it with deterministic time");
+  }
+
   /** The vCPU's whole state. Only while it is paused; its time stamp counter is the one it was paused at. */
   readState(): Uint8Array {
     const { state } = this.vcpu;
@@ -323,7 +350,7 @@ export class RunLoop {
     const { state } = this.vcpu;
     state.bytes.set(bytes);
     this.nvmm.setState(this.machine, this.vcpu, flags);
-    if ((flags & State.MSRS) !== 0) this.heldTsc = state.msr(Msr.TSC);
+    if ((flags & State.MSRS) !== 0 && this.timeline === null) this.heldTsc = state.msr(Msr.TSC);
     this.nvmm.getState(this.machine, this.vcpu, State.ALL);
     this.vcpu.exit.reflect(state);
   }
@@ -334,7 +361,8 @@ export class RunLoop {
     if ((this.vcpu.state.intr & Intr.EVT_PENDING) !== 0) {
       throw new Error('it is in the middle of taking an event: resume, and pause it again');
     }
-    return { state, halted: this.halted, parked: this.parked, event: this.queued };
+    const timeline = this.timeline === null ? {} : { timeline: this.timeline.save() };
+    return { state, halted: this.halted, parked: this.parked, event: this.queued, ...timeline };
   }
 
   /**
@@ -344,12 +372,12 @@ export class RunLoop {
   discard(): void {
     for (let runs = 0; runs < SETTLING_RUNS; runs++) {
       if (this.queued === null && (this.vcpu.exit.intr & Intr.EVT_PENDING) === 0) return;
-      this.enter();
+      this.enterToDeliver();
     }
   }
 
   /** Puts back what `save` gave, of this vCPU or of one on another backend. Only while it is paused. */
-  load({ state, halted, parked, event }: VcpuCapture): void {
+  load({ state, halted, parked, event, timeline }: VcpuCapture): void {
     const { vcpu } = this;
     vcpu.state.bytes.set(state);
     vcpu.state.intr &= ~Intr.EVT_PENDING;
@@ -358,7 +386,11 @@ export class RunLoop {
     this.halted = halted;
     this.parked = parked;
     this.cr8 = vcpu.state.cr8;
-    this.heldTsc = vcpu.state.msr(Msr.TSC);
+    if (this.timeline === null) this.heldTsc = vcpu.state.msr(Msr.TSC);
+    else {
+      this.timeline.load(timeline);
+      this.tsc.relate(this.clock.now());
+    }
     if (event !== null) this.inject(event.type, event.vector, event.error);
     this.look();
   }
@@ -371,7 +403,11 @@ export class RunLoop {
     this.parked = this.halted = false;
     this.cr8 = 0;
     this.trace?.restart();
-    this.heldTsc = this.vcpu.state.msr(Msr.TSC);
+    if (this.timeline === null) this.heldTsc = this.vcpu.state.msr(Msr.TSC);
+    else {
+      this.timeline.restart();
+      this.tsc.relate(this.clock.now());
+    }
   }
 
   private look(): void {
@@ -396,11 +432,18 @@ export class RunLoop {
   private halt(): void {
     const ticket = this.mailbox.ticket;
     if (this.mailbox.wanted !== Command.RUN) return;
-    const ms = this.untilWake();
-    if (this.halted && ms > 0) this.mailbox.sleep(ticket, ms);
+    const until = this.untilWake();
+    if (this.halted) this.sleep(until, ticket, Infinity);
   }
 
-  /** Wakes a halted vCPU when something does; else says in how many ms to look again. */
+  /** Sleeps to a deadline on the machine's clock, unless somebody wakes; at most so many milliseconds. */
+  private sleep(until: number, ticket: number, most: number): void {
+    if (this.timeline !== null) return this.timeline.skip(until, ticket, most);
+    const ms = Math.min((until - this.clock.now()) / 1e6, most);
+    if (ms > 0) this.mailbox.sleep(ticket, ms);
+  }
+
+  /** Wakes a halted vCPU when something does; else says when to look again, in ns on the machine's clock. */
   private untilWake(): number {
     const { rflagsLow, intr } = this.vcpu.exit;
     const takesInterrupts = (rflagsLow & RFLAGS_IF) !== 0;
@@ -420,7 +463,7 @@ export class RunLoop {
     }
     // With interrupts off no timer can wake a lone vCPU; the first of several keeps time for the others.
     const timers = takesInterrupts || this.pc.msrs.length > 1;
-    return timers ? (deadline - now) / 1e6 : Infinity;
+    return timers ? deadline : Infinity;
   }
 
   /** Before each entry: timers that are due, TPR, and what is to be injected. */
@@ -534,7 +577,7 @@ export class RunLoop {
     this.mailbox.counters[counterOf(reason)]++;
     // Time slices tell nothing, and would push what matters out of the trace.
     if (reason === Exit.NONE) {
-      this.tsc.observe(now);
+      if (this.timeline === null) this.tsc.observe(now);
       return;
     }
     // Wherever there is an instruction to complete, its registers are needed; the trace wants RIP of every exit.
@@ -557,7 +600,7 @@ export class RunLoop {
       case Exit.STOPPED:
         return this.look();
       case Exit.HALTED:
-        this.tsc.observe(now);
+        if (this.timeline === null) this.tsc.observe(now);
         this.halted = true;
         return;
       case Exit.INT_READY:
@@ -681,6 +724,8 @@ export class RunLoop {
     this.stale = true;
     if (index === MSR_TSC) this.tsc.restart();
     if (index === TSC_ADJUST) this.adjustTsc(low, high);
+    // The guest may have written its counter without an exit, and the deadline is one of that counter.
+    if (this.timeline !== null && isApicMsr(index)) this.tsc.relate(this.clock.now());
     this.lock.acquire();
     const taken = isApicMsr(index)
       ? this.lapic.writeMsr(index, low, high)

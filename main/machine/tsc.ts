@@ -54,6 +54,13 @@ export class TscRelation {
     this.nextNs = ns + RENEW_NS;
   }
 
+  /** Says exactly what is known without measuring: where time is the count of instructions, a tick is a nanosecond. */
+  relate(now: number): void {
+    const { view } = this.vcpu.state;
+    this.nvmm.getState(this.machine, this.vcpu, State.MSRS);
+    this.mailbox.relateTsc(view.getUint32(LOW, true), view.getUint32(LOW + 4, true), now, 1);
+  }
+
   /** The guest wrote the counter, or the machine stood still: measure from the beginning. */
   restart(): void {
     this.firstNs = -1;

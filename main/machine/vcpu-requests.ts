@@ -26,6 +26,8 @@ export interface VcpuRequests {
     params: { low: number; high: number };
     result: { gpa: number; prot: number } | { fault: string };
   };
+  'timeline.hash': { params: null; result: { instructions: number; hash: string } };
+  'timeline.goal': { params: { until: number }; result: null };
 }
 
 export type VcpuRequestName = keyof VcpuRequests;
@@ -60,6 +62,14 @@ const handlers: Handlers = {
     return null;
   },
   translate: (loop, { low, high }) => loop.translate(low, high),
+  'timeline.hash': (loop) => {
+    const timeline = loop.exactTimeline();
+    return { instructions: timeline.instructions, hash: timeline.hash() };
+  },
+  'timeline.goal': (loop, { until }) => {
+    loop.exactTimeline().setGoal(until);
+    return null;
+  },
 };
 
 /** Does what is asked. What fails is the answer, too: the thread goes on waiting. */

@@ -1,10 +1,11 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { randomFillSync } from 'node:crypto';
 import { chooseBackend } from '../nvmm/registry.ts';
-import type { Backend, MachineHandle, VcpuHandle } from '../nvmm/nvmm.ts';
+import { SerialRing } from '../devices/serial-ring.ts';
+import type { Backend, Machine, MachineHandle, Nvmm, Vcpu, VcpuHandle } from '../nvmm/nvmm.ts';
 import { backends } from './backends.ts';
 import { DeviceLock, MachineClock, Mailbox } from './control.ts';
-import { absentDisk } from './disk.ts';
+import { absentDisk, RawDisk } from './disk.ts';
 import type { MachineErrorKind } from './errors.ts';
 import { messageOf } from './errors.ts';
 import { ExitTraceWriter } from './exit-trace.ts';
@@ -12,8 +13,12 @@ import type { SharedMemory } from './memory.ts';
 import { backendMemory, GuestRam } from './memory.ts';
 import type { PcShared } from './pc.ts';
 import { Pc } from './pc.ts';
+import type { DiskConfig } from './protocol.ts';
 import type { VcpuReport } from './run-loop.ts';
 import { RunLoop } from './run-loop.ts';
+import { Timeline } from './timeline.ts';
+import type { DeterministicConfig, MachineInput, TimelineEvent } from './timeline-input.ts';
+import { InputQueue, OutputQueue, SeededRandom } from './timeline-input.ts';
 import type { VcpuRequestName } from './vcpu-requests.ts';
 import { answerVcpuRequest } from './vcpu-requests.ts';
 
@@ -32,6 +37,8 @@ export interface VcpuStart {
   /** This vCPU's exit trace; null: exits are not traced. */
   trace: SharedArrayBuffer | null;
   pc: PcShared;
+  /** Null: the host's clock. Else the vCPU's thread does everything itself, the disks included. */
+  deterministic: { config: DeterministicConfig; disks: DiskConfig[] } | null;
 }
 
 /** To the I/O thread. */
@@ -42,12 +49,16 @@ export type FromVcpu =
   | { kind: 'output'; port: number }
   | { kind: 'queue' }
   | { kind: 'log'; message: string }
+  | { kind: 'timeline'; event: TimelineEvent }
+  /** The goal is reached: this vCPU stands still until it is paused. */
+  | { kind: 'reached'; instructions: number }
   | { kind: 'answer'; vcpu: number; call: number; result: unknown }
   | { kind: 'refusal'; vcpu: number; call: number; error: MachineErrorKind; message: string };
 
 /** From the I/O thread: how to kick each vCPU; and, while the vCPU is paused, requests to it (vcpu-requests.ts). */
 export type ToVcpu =
   | { kind: 'handles'; handles: VcpuHandle[] }
+  | { kind: 'input'; input: MachineInput }
   | { kind: 'request'; call: number; name: VcpuRequestName; params: unknown };
 
 function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
@@ -60,6 +71,8 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
   const clock = new MachineClock(data.control);
   const mailboxes = Array.from({ length: data.pc.vcpus }, (_, id) => new Mailbox(data.control, id));
   let handles: VcpuHandle[] = [];
+  const exact =
+    data.deterministic === null ? null : exactParts(data, data.deterministic, nvmm, machine, vcpu);
 
   const pc: Pc = new Pc(data.pc, {
     ram,
@@ -78,33 +91,78 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     },
     tsc: { nsAt: (id, low, high) => mailboxes[id].nsAtTsc(low, high) },
     outputReady: (serial) => say({ kind: 'output', port: serial }),
-    queueReady: () => say({ kind: 'queue' }),
-    disks: data.pc.disks.map(({ size, readOnly }) => absentDisk(size, readOnly)),
-    entropy: { fill: (into) => void randomFillSync(into) },
+    queueReady: () => (timeline === null ? say({ kind: 'queue' }) : timeline.ring()),
+    disks: exact?.disks ?? data.pc.disks.map(({ size, readOnly }) => absentDisk(size, readOnly)),
+    entropy: exact?.random ?? { fill: (into) => void randomFillSync(into) },
+    ...(exact === null ? {} : { serial: exact }),
     report: (message) => say({ kind: 'log', message }),
   });
+  const serve = (): void => {
+    for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+      const message = next.message as ToVcpu;
+      if (message.kind === 'handles') handles = message.handles;
+      else if (message.kind === 'input') timeline?.give(message.input);
+      else say(answerVcpuRequest(loop, data.vcpu, message));
+    }
+  };
+  const lock = new DeviceLock(data.control);
+  const mailbox = mailboxes[data.vcpu];
+  const timeline: Timeline | null =
+    exact === null
+      ? null
+      : new Timeline(exact.config, {
+          ...{ nvmm, machine, vcpu, ram, pc, lock, clock, mailbox, serve },
+          ...exact,
+          hashed: (instructions, hash) =>
+            say({ kind: 'timeline', event: { kind: 'hash', instructions, hash } }),
+          recorded: (input) => say({ kind: 'timeline', event: { kind: 'input', input } }),
+          reached: (instructions) => say({ kind: 'reached', instructions }),
+          reset: () => loop.power('reset', 'from outside'),
+        });
   const loop: RunLoop = new RunLoop({
     nvmm,
     machine,
     vcpu,
     pc,
-    lock: new DeviceLock(data.control),
+    lock,
     clock,
-    mailbox: mailboxes[data.vcpu],
+    mailbox,
+    timeline,
     trace: data.trace === null ? null : new ExitTraceWriter(data.trace),
     report: say,
-    serve: () => {
-      for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
-        const message = next.message as ToVcpu;
-        if (message.kind === 'handles') handles = message.handles;
-        else say(answerVcpuRequest(loop, data.vcpu, message));
-      }
-    },
+    serve,
   });
   say({ kind: 'ready', vcpu: data.vcpu, handle: nvmm.vcpuShare(vcpu) });
   loop.run();
   nvmm.vcpuDestroy(machine, vcpu);
   nvmm.close();
+  exact?.disks.forEach((disk) => {
+    if (!disk.readOnly) disk.flush();
+    disk.close();
+  });
+}
+
+/** What a deterministic machine has in place of the host's time, randomness, rings and I/O thread. */
+function exactParts(
+  data: VcpuStart,
+  { config, disks }: NonNullable<VcpuStart['deterministic']>,
+  nvmm: Nvmm,
+  machine: Machine,
+  vcpu: Vcpu,
+) {
+  const random = new SeededRandom(config.seed);
+  if (nvmm.countInstructions === undefined) throw new Error(`${nvmm.backend} counts no instructions`);
+  return {
+    config,
+    random,
+    time: nvmm.countInstructions(machine, vcpu, () => random.next()),
+    disks: disks.map((disk) => new RawDisk(disk)),
+    inputs: data.pc.inputs.map(() => new InputQueue()),
+    outputs: data.pc.outputs.map(
+      (ring, port) =>
+        new OutputQueue(new SerialRing(ring, () => parentPort!.postMessage({ kind: 'output', port }))),
+    ),
+  };
 }
 
 if (parentPort !== null) {

@@ -126,8 +126,10 @@ export interface InstructionTime {
   skipped: number;
   /** run() returns NONE when `count` has reached this, exactly. */
   limit: number;
-  /** Puts the count where it was at another time: for a vCPU whose state is put back. */
-  restore(count: number, skipped: number): void;
+  /** The time-stamp counter, less `count` and `skipped`. */
+  readonly offset: number;
+  /** Puts time where it was once: for a vCPU whose state is put back. */
+  restore(count: number, skipped: number, offset: number): void;
 }
 
 /** A structured-cloneable name of a machine or vCPU, for another thread of the same process. */

@@ -42,6 +42,17 @@ export const vmConfig = z.object({
     .array(z.object({ path, readonly: z.boolean().default(false) }))
     .max(8)
     .default([]),
+  /**
+   * Time is the count of instructions (1 ns each) and random bytes follow from the seed: the same inputs give the same
+   * run, to the bit. On the emulated backend. Absent: the host's clock.
+   */
+  deterministic: z
+    .object({
+      seed: z.number().int().min(0).max(0xffffffff).default(1),
+      /** What the real-time clock shows at power-on. */
+      unixSeconds: z.number().int().min(0).max(4102444800).default(1704067200),
+    })
+    .optional(),
 });
 export type VmConfig = z.infer<typeof vmConfig>;
 export type VmConfigInput = z.input<typeof vmConfig>;

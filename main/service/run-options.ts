@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
 import type { MachineConfig } from '../machine/protocol.ts';
 import { backendChoice, vmConfig } from './contract.ts';
+import { parseDeterministic } from './deterministic-options.ts';
 import type { ExitFormat } from './trace-contract.ts';
 import { traceFile } from './trace-command.ts';
+import { UsageError } from './usage-error.ts';
 
-/** The words of a command line that can't be understood: exit status 2. */
-export class UsageError extends Error {}
+export { UsageError } from './usage-error.ts';
 
 export const runUsage = `Usage: vitrine run --kernel FILE [--initrd FILE] [--append TEXT] [options]
        vitrine run --guest calc|FILE.elf [--append TEXT] [--initrd FILE] [options]
@@ -27,6 +28,13 @@ The machine:
 
 How it runs:
   --timeout SECONDS  ends the machine after that time, with exit status 124
+  --deterministic    time is the count of instructions (1 ns each) and random bytes come from a seed: the same
+                     inputs give the same run, to the bit. On the emulated backend
+  --seed N           the seed, 32 bits (default 1)
+  --record FILE      writes each input with its time to FILE, as JSON lines
+  --replay FILE      gives the inputs of such a file at their times
+  --hash-at N[,N]    prints a hash of memory, vCPU and devices at these counts of instructions
+  --until-instructions N  ends the machine at that count
   --json             one JSON event on each line of stdout instead of the plain console
   --stats            prints counters at the end
   --trace FILE       writes the exits at the end, the last million: FILE.jsonl as JSON lines, FILE.json for
@@ -43,6 +51,8 @@ export interface RunOptions {
   timeout: number | null;
   json: boolean;
   stats: boolean;
+  /** A file for the inputs of a deterministic machine. */
+  record: string | null;
 }
 
 const MIB = 2 ** 20;
@@ -78,7 +88,15 @@ export function parseRunOptions(args: string[]): RunOptions | 'help' {
     guest: guest.kind === 'elf' && values.initrd !== undefined ? { ...guest, initrd: values.initrd } : guest,
     ...(values.trace === undefined ? {} : { traceFile: parseTrace(values.trace) }),
   };
-  return { config, timeout: parseTimeout(values.timeout), json: values.json, stats: values.stats };
+  const deterministic = parseDeterministic(values);
+  if (deterministic !== null) config.deterministic = deterministic;
+  return {
+    config,
+    timeout: parseTimeout(values.timeout),
+    json: values.json,
+    stats: values.stats,
+    record: values.record ?? null,
+  };
 }
 
 function parse(args: string[]) {
@@ -95,6 +113,12 @@ function parse(args: string[]) {
         guest: { type: 'string' },
         flat: { type: 'string' },
         timeout: { type: 'string' },
+        deterministic: { type: 'boolean', default: false },
+        seed: { type: 'string' },
+        record: { type: 'string' },
+        replay: { type: 'string' },
+        'hash-at': { type: 'string' },
+        'until-instructions': { type: 'string' },
         json: { type: 'boolean', default: false },
         stats: { type: 'boolean', default: false },
         trace: { type: 'string' },

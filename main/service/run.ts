@@ -1,3 +1,4 @@
+import { appendFileSync, writeFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { CrashReport, MachineStats, MachineStatus } from '../machine/protocol.ts';
@@ -5,6 +6,8 @@ import type { SerialReader } from '../machine/serial-log.ts';
 import type { RunOptions } from './run-options.ts';
 import { parseRunOptions, runUsage, UsageError } from './run-options.ts';
 import type { Input, Key } from './terminal.ts';
+import type { TimelineEvent } from '../machine/timeline-input.ts';
+import { inputLine } from './deterministic-options.ts';
 import { EscapeFilter, keyHelp, RawTerminal } from './terminal.ts';
 
 /** Exit status of `vitrine run`. */
@@ -70,10 +73,12 @@ class Run {
     process.on('exit', killed);
     // A reader that went away (| head): nobody sees the rest.
     output.on('error', () => this.quit(Status.HOST));
+    machine.onTimeline((event) => this.sayTimeline(event));
     if (options.json) machine.onStatus((status) => this.sayStatus(status));
     this.attach();
     let timer: NodeJS.Timeout | undefined;
     try {
+      if (options.record !== null) writeFileSync(options.record, '');
       await machine.start(options.config);
       if (options.timeout !== null) {
         timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);
@@ -176,6 +181,18 @@ class Run {
 
   private say(event: object): void {
     this.write(`${JSON.stringify(event)}\n`);
+  }
+
+  /** A hash that was asked for, or an input for the record. */
+  private sayTimeline(event: TimelineEvent): void {
+    const { record, json } = this.options;
+    if (event.kind === 'input') {
+      if (record !== null) appendFileSync(record, inputLine(event.input));
+    } else if (json) {
+      this.say({ event: 'hash', instructions: event.instructions, hash: event.hash });
+    } else {
+      this.streams.errors.write(`hash at ${event.instructions} instructions: ${event.hash}\n`);
+    }
   }
 
   private sayStatus({ state, backend, message }: MachineStatus): void {

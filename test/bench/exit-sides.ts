@@ -212,6 +212,7 @@ export class Whole implements Side {
       },
       serve: () => undefined,
       trace: new ExitTraceWriter(createExitTrace()),
+      timeline: null,
     });
   }
 
