@@ -128,8 +128,9 @@ export async function talk(lines: number, seed: number): Promise<Outcome> {
     }
     line.destroy();
     await session.ended;
-    if (fake.breakpoints.size > 0)
+    if (fake.breakpoints.size > 0) {
       throw new Error(`seed ${seed}, line ${number}: breakpoints were left behind`);
+    }
     outcome.replies += line.replies;
     outcome.runs += fake.log.filter((entry) => entry.startsWith('step') || entry === 'resume').length;
     outcome.writes += fake.log.filter((entry) => entry.startsWith('write')).length;

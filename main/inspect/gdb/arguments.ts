@@ -13,8 +13,9 @@ export function number(digits: string, what: string): bigint {
 /** A small number: a register's, a thread's, a signal's. */
 export function small(digits: string, what: string): number {
   const value = number(digits, what);
-  if (value > 0xffff_ffffn)
+  if (value > 0xffff_ffffn) {
     throw new RemoteError(Errno.INVAL, `${what}: 0x${value.toString(16)} is too large.`);
+  }
   return Number(value);
 }
 

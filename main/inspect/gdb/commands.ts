@@ -5,7 +5,7 @@ import { monitor } from './monitor.ts';
 import { hex, hexText, PACKET_SIZE, unhex } from './packet.ts';
 import { resume, resumeActions, vCont } from './resume.ts';
 import type { Ended, Stub } from './stub.ts';
-import type { Breakpoint } from './target.ts';
+import type { Breakpoint } from '../../machine/debug.ts';
 
 /** What a packet leads to: a reply, or the end of the connection after it. */
 export type Reply = string | { last: string | null };

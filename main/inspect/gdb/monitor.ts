@@ -16,7 +16,7 @@ import { bitNames } from './description.ts';
 import type { Architecture } from './registers.ts';
 import { modeOf } from './registers.ts';
 import type { Stub } from './stub.ts';
-import type { Breakpoint } from './target.ts';
+import type { Breakpoint } from '../../machine/debug.ts';
 
 /** gdb's `monitor`: what of a machine gdb has no words for. */
 
@@ -58,8 +58,9 @@ const commands: Readonly<Record<string, Command>> = {
       const registers = (await stub.registers()).filter(
         ({ name }) => names.length === 0 || names.some((begin) => name.startsWith(begin.toLowerCase())),
       );
-      if (registers.length === 0)
+      if (registers.length === 0) {
         throw new RemoteError(Errno.NOENT, `No register begins so: ${names.join(' ')}.`);
+      }
       for (const register of registers) {
         const value = register.read(state);
         const bits = bitNames(register.type, value);

@@ -5,8 +5,7 @@ import type { GdbAddress } from './address.ts';
 import { addressText } from './address.ts';
 import { encodePacket } from './packet.ts';
 import { GdbSession } from './session.ts';
-import type { GdbMachine, StubOptions } from './stub.ts';
-import type { GdbTarget } from './target.ts';
+import type { GdbMachine, GdbTarget, StubOptions } from './stub.ts';
 
 /** A connection that died without a word is noticed after this many ms, so that gdb can come again. */
 const KEEP_ALIVE_MS = 10_000;

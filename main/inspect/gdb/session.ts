@@ -4,9 +4,8 @@ import { execute } from './commands.ts';
 import { Errno, RemoteError } from './errors.ts';
 import type { Incoming } from './packet.ts';
 import { encodePacket, hexByte, hexText, PacketReader } from './packet.ts';
-import type { GdbMachine, StubOptions } from './stub.ts';
+import type { GdbMachine, GdbTarget, StubOptions } from './stub.ts';
 import { Stub } from './stub.ts';
-import type { GdbTarget } from './target.ts';
 
 /** How often a packet is sent again before the line is given up. */
 const RETRIES = 8;

@@ -1,18 +1,32 @@
 import type { VcpuState } from '../../nvmm/layout.ts';
-import { Cr, Msr, Gpr, State } from '../../nvmm/constants.ts';
+import { Cr, Gpr, Limit, Msr, State } from '../../nvmm/constants.ts';
 import type { MachineProcess } from '../../machine/machine-process.ts';
-import type { MachineStatus } from '../../machine/protocol.ts';
+import type { Breakpoint, Stop } from '../../machine/debug.ts';
 import { Errno, RemoteError } from './errors.ts';
 import type { Architecture, Register } from './registers.ts';
 import { architectureOf, linearPc, modeOf, readRegister, registersOf, valueOf } from './registers.ts';
 import { hex, hexByte } from './packet.ts';
-import type { Breakpoint, GdbTarget, Stop } from './target.ts';
+import type { DebugTarget } from '../target.ts';
+import { LinearMemory } from './memory.ts';
 
 /** A VM's process as gdb needs it, beside its target: its state, and verbs that `monitor` and `kill` have. */
-export type GdbMachine = Pick<MachineProcess, 'ask' | 'powerButton' | 'powerOff'> & {
-  readonly status: MachineStatus & { stop?: Stop };
-  onStatus(listener: (status: MachineStatus & { stop?: Stop }) => void): () => void;
-};
+export type GdbMachine = Pick<MachineProcess, 'ask' | 'status' | 'onStatus' | 'powerButton' | 'powerOff'>;
+
+/** The part of a DebugTarget that is used here. */
+export type GdbTarget = Pick<
+  DebugTarget,
+  | 'vcpus'
+  | 'readState'
+  | 'writeState'
+  | 'readPhysical'
+  | 'writePhysical'
+  | 'step'
+  | 'pause'
+  | 'resume'
+  | 'add'
+  | 'remove'
+  | 'list'
+>;
 
 export interface StubOptions {
   /** Bytes of RAM. */
@@ -39,7 +53,7 @@ export class Stub {
   readonly options: StubOptions;
   /** Sends text to gdb's console. gdb takes it while the guest runs, and in a monitor command. */
   readonly print: (text: string) => void;
-  vcpus = 1;
+  readonly vcpus: number;
   /** The vCPU of g, p, m and their like. */
   selected = 0;
   /** The vCPU of s and c; null is all. */
@@ -64,6 +78,7 @@ export class Stub {
   /** Breakpoints by gdb's name for them: `type,address,kind`. */
   private readonly inserted = new Map<string, { id: number; breakpoint: Breakpoint }>();
   private readonly states = new Map<number, VcpuState>();
+  private readonly linear: LinearMemory;
   private interrupted = false;
   private closed = false;
   private readonly stopListening: () => void;
@@ -74,10 +89,12 @@ export class Stub {
     this.machine = machine;
     this.options = options;
     this.forced = options.architecture;
+    this.vcpus = target.vcpus;
+    this.linear = new LinearMemory(target);
     this.print = print;
     // Whoever changed the machine's state, what was read of it is old.
     this.stopListening = machine.onStatus(({ state }) => {
-      this.states.clear();
+      this.forget();
       if (state === 'running') this.lastStop = null;
     });
   }
@@ -87,7 +104,6 @@ export class Stub {
     const { state } = this.machine.status;
     if (state === 'running') this.lastStop = { ...(await this.target.pause()), reason: 'step' };
     else if (state !== 'paused' && state !== 'crashed') return null;
-    this.vcpus = await this.target.vcpus();
     this.lastStop ??= this.machine.status.stop ?? (await this.standing());
     return this.lastStop;
   }
@@ -106,6 +122,12 @@ export class Stub {
     // A stop may have been followed by a resume while the answer was on its way.
     if (this.machine.status.state !== 'running') this.states.set(vcpu, state);
     return state;
+  }
+
+  /** What was read of a machine that has changed since. */
+  private forget(): void {
+    this.states.clear();
+    this.linear.forget();
   }
 
   private async write(vcpu: number, area: number, state: VcpuState): Promise<void> {
@@ -201,15 +223,22 @@ export class Stub {
 
   /** Memory as the selected vCPU sees it, or physical; shorter where the next byte can't be read. */
   async readMemory(address: bigint, length: number): Promise<Uint8Array> {
-    if (this.physical) return this.target.readPhysical(address, length);
+    if (this.physical) {
+      if (address >= Limit.MAX_RAM) return new Uint8Array(0);
+      return this.target.readPhysical(Number(address), length);
+    }
     await this.checkReach(address);
-    return this.target.readLinear(this.selected, address, length);
+    return this.linear.read(await this.state(), address, length);
   }
 
   async writeMemory(address: bigint, bytes: Uint8Array): Promise<void> {
-    if (this.physical) return this.target.writePhysical(address, bytes);
-    await this.checkReach(address);
-    return this.target.writeLinear(this.selected, address, bytes);
+    if (!this.physical) {
+      await this.checkReach(address);
+      return this.linear.write(await this.state(), address, bytes);
+    }
+    this.linear.forget();
+    if (address < Limit.MAX_RAM) return this.target.writePhysical(Number(address), bytes);
+    throw new RemoteError(Errno.FAULT, `There is no RAM at 0x${address.toString(16)}.`);
   }
 
   /** Outside long mode a linear address has 32 bits: what is beyond isn't there, rather than somewhere else. */
@@ -282,7 +311,7 @@ export class Stub {
   private async run(work: () => Promise<Ended>): Promise<Ended> {
     this.running = true;
     this.interrupted = false;
-    this.states.clear();
+    this.forget();
     try {
       const ended = await work();
       if ('stop' in ended) {
@@ -293,7 +322,7 @@ export class Stub {
       return ended;
     } finally {
       this.running = false;
-      this.states.clear();
+      this.forget();
     }
   }
 
@@ -350,9 +379,13 @@ export class Stub {
 
   private why({ reason, id, rip, address }: Stop): string[] {
     if (reason === 'watchpoint') {
-      const [type] = this.named(id);
-      const word = { '2': 'watch', '3': 'rwatch', '4': 'awatch' }[type] ?? 'watch';
-      return [`${word}:${(address ?? 0n).toString(16)}`];
+      const name = this.named(id);
+      const word = { '2': 'watch', '3': 'rwatch', '4': 'awatch' }[name[0]] ?? 'watch';
+      // An access may begin before what is watched: gdb knows its own address only.
+      const watched = this.inserted.get(name)?.breakpoint;
+      const from = watched?.kind === 'watch' ? watched.address : 0n;
+      const at = address ?? from;
+      return [`${word}:${(at < from ? from : at).toString(16)}`];
     }
     if (reason !== 'breakpoint') return [];
     const [type] = this.named(id, rip);

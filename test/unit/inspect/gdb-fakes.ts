@@ -4,17 +4,17 @@ import { VcpuState } from '../../../main/nvmm/layout.ts';
 import type { Answer, MachineStatus, Question, QuestionParams } from '../../../main/machine/protocol.ts';
 import { expandRuns } from '../../../main/inspect/gdb/packet.ts';
 import { linearPc } from '../../../main/inspect/gdb/registers.ts';
-import type { GdbMachine } from '../../../main/inspect/gdb/stub.ts';
-import type { Breakpoint, GdbTarget, Stop } from '../../../main/inspect/gdb/target.ts';
+import type { GdbMachine, GdbTarget } from '../../../main/inspect/gdb/stub.ts';
+import type { Breakpoint, SetBreakpoint, Stop } from '../../../main/machine/debug.ts';
 
-type Status = MachineStatus & { stop?: Stop };
+type Status = MachineStatus;
 export type FakeMode = 'long' | 'compatibility' | 'protected' | 'real';
 
 /** Bytes of the fake's memory, which repeats nowhere. */
 export const FAKE_MEMORY = 0x10000;
 
 /**
- * A machine whose memory is mapped one to one and holds nothing but NOPs as far as its vCPUs care: each instruction
+ * A machine without paging, whose memory is mapped one to one, and holds nothing but NOPs as far as its vCPUs care: each instruction
  * takes one byte. It has everything that a debugger touches, and needs no process.
  */
 export class FakeDebuggee implements GdbTarget, GdbMachine {
@@ -43,7 +43,7 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
     for (const listener of [...this.listeners]) listener(status);
   }
 
-  async vcpus(): Promise<number> {
+  get vcpus(): number {
     return this.states.length;
   }
 
@@ -59,22 +59,13 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
     this.states[vcpu].bytes.set(state.bytes);
   }
 
-  async readPhysical(gpa: bigint, length: number): Promise<Uint8Array> {
-    const from = Number(gpa > BigInt(FAKE_MEMORY) ? BigInt(FAKE_MEMORY) : gpa);
-    return this.memory.slice(from, from + length);
+  async readPhysical(gpa: number, length: number): Promise<Uint8Array> {
+    return this.memory.slice(gpa, gpa + length);
   }
 
-  async writePhysical(gpa: bigint, bytes: Uint8Array): Promise<void> {
-    if (gpa + BigInt(bytes.length) > BigInt(FAKE_MEMORY)) throw new Error('There is no RAM.');
-    this.memory.set(bytes, Number(gpa));
-  }
-
-  readLinear(_vcpu: number, gva: bigint, length: number): Promise<Uint8Array> {
-    return this.readPhysical(gva, length);
-  }
-
-  writeLinear(_vcpu: number, gva: bigint, bytes: Uint8Array): Promise<void> {
-    return this.writePhysical(gva, bytes);
+  async writePhysical(gpa: number, bytes: Uint8Array): Promise<void> {
+    if (gpa + bytes.length > FAKE_MEMORY) throw new Error('There is no RAM.');
+    this.memory.set(bytes, gpa);
   }
 
   async step(vcpu: number): Promise<Stop> {
@@ -126,8 +117,8 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
     this.breakpoints.delete(id);
   }
 
-  async list(): Promise<{ id: number; breakpoint: Breakpoint; hits: number }[]> {
-    return [...this.breakpoints].map(([id, breakpoint]) => ({ id, breakpoint, hits: 0 }));
+  async list(): Promise<SetBreakpoint[]> {
+    return [...this.breakpoints].map(([id, breakpoint]) => ({ id, breakpoint, once: false, hits: 0 }));
   }
 
   async powerButton(): Promise<void> {
@@ -164,8 +155,8 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
 }
 
 const CODE: Record<FakeMode, { cr0: bigint; efer: bigint; attrib: number; base: bigint; rip: bigint }> = {
-  long: { cr0: 0x8000_0011n, efer: 0x500n, attrib: 0x29b, base: 0n, rip: 0x1000n },
-  compatibility: { cr0: 0x8000_0011n, efer: 0x500n, attrib: 0x49b, base: 0n, rip: 0x1000n },
+  long: { cr0: 0x11n, efer: 0x500n, attrib: 0x29b, base: 0n, rip: 0x1000n },
+  compatibility: { cr0: 0x11n, efer: 0x500n, attrib: 0x49b, base: 0n, rip: 0x1000n },
   protected: { cr0: 0x11n, efer: 0n, attrib: 0xc9b, base: 0n, rip: 0x1000n },
   real: { cr0: 0x10n, efer: 0n, attrib: 0x9b, base: 0x7c00n, rip: 0x10n },
 };
