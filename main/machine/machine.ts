@@ -156,13 +156,14 @@ export class Machine implements MachineAccess, DebuggedMachine {
     };
   }
 
-  /** Boots, starts the vCPUs' threads and lets them run. */
+  /** Boots, starts the vCPUs' threads and lets them run, unless the configuration has them wait. */
   async start(): Promise<void> {
     this.say('starting');
     this.load();
     await this.startThreads();
     for (const pump of this.pumps) pump.start();
-    this.go();
+    if (this.config.startPaused === true) await this.stopFor(await this.request(0, 'where', null));
+    else this.go();
   }
 
   pause(): Promise<void> {

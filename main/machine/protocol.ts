@@ -33,6 +33,8 @@ export interface MachineConfig {
   disks: DiskConfig[];
   /** Time is the count of instructions, and everything follows from the inputs. Absent: the host's clock. */
   deterministic?: DeterministicConfig;
+  /** It stands still before its first instruction, until it is resumed. */
+  startPaused?: true;
   /** Where the exit trace is written when the machine ends, however it does; an absolute path. */
   traceFile?: { path: string; format: ExitFormat };
   /** Without the exit trace, and without the last exits in crash reports: for measuring what the trace costs. */

@@ -1,4 +1,6 @@
 import { parseArgs } from 'node:util';
+import { parseAddress, type GdbAddress } from '../inspect/gdb/address.ts';
+import { parseArchitecture, type Architecture } from '../inspect/gdb/registers.ts';
 import type { MachineConfig } from '../machine/protocol.ts';
 import { backendChoice, vmConfig } from './contract.ts';
 import { parseDeterministic } from './deterministic-options.ts';
@@ -39,6 +41,9 @@ How it runs:
   --stats            prints counters at the end
   --trace FILE       writes the exits at the end, the last million: FILE.jsonl as JSON lines, FILE.json for
                      Perfetto (ui.perfetto.dev) and chrome://tracing
+  --gdb ADDRESS      listens for gdb at [HOST:]PORT or unix:PATH; a port alone is on this computer only
+  --gdb-wait         with --gdb: the machine waits for it before its first instruction
+  --gdb-arch ARCH    what gdb takes the machine for: auto, i8086, i386 or x86-64 (default auto)
   --help             this text
 
 Keys on a terminal: Ctrl-A x quits, Ctrl-A h lists the others.
@@ -53,6 +58,8 @@ export interface RunOptions {
   stats: boolean;
   /** A file for the inputs of a deterministic machine. */
   record: string | null;
+  /** Where to listen for gdb, and as what; null: nowhere. */
+  gdb: { address: GdbAddress; architecture: Architecture | null } | null;
 }
 
 const MIB = 2 ** 20;
@@ -86,6 +93,7 @@ export function parseRunOptions(args: string[]): RunOptions | 'help' {
   const config: MachineConfig = {
     ...checked.data,
     guest: guest.kind === 'elf' && values.initrd !== undefined ? { ...guest, initrd: values.initrd } : guest,
+    ...(values['gdb-wait'] ? { startPaused: true as const } : {}),
     ...(values.trace === undefined ? {} : { traceFile: parseTrace(values.trace) }),
   };
   const deterministic = parseDeterministic(values);
@@ -95,6 +103,7 @@ export function parseRunOptions(args: string[]): RunOptions | 'help' {
     timeout: parseTimeout(values.timeout),
     json: values.json,
     stats: values.stats,
+    gdb: parseGdb(values),
     record: values.record ?? null,
   };
 }
@@ -122,6 +131,9 @@ function parse(args: string[]) {
         json: { type: 'boolean', default: false },
         stats: { type: 'boolean', default: false },
         trace: { type: 'string' },
+        gdb: { type: 'string' },
+        'gdb-wait': { type: 'boolean', default: false },
+        'gdb-arch': { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
@@ -175,6 +187,24 @@ export function parseMemory(text: string): number {
   if (bytes % MIB !== 0) throw new UsageError(`--memory ${text}: wanted is a whole number of MiB`);
   if (bytes < 4 * MIB || bytes > 3584 * MIB) throw new UsageError(`--memory ${text}: wanted is 4M to 3584M`);
   return bytes;
+}
+
+function parseGdb(values: Values): RunOptions['gdb'] {
+  const { gdb, 'gdb-wait': wait, 'gdb-arch': word = 'auto' } = values;
+  if (gdb === undefined) {
+    if (wait) throw new UsageError('--gdb-wait: for whom? Give --gdb too');
+    if (values['gdb-arch'] !== undefined) throw new UsageError('--gdb-arch: for whom? Give --gdb too');
+    return null;
+  }
+  const architecture = parseArchitecture(word);
+  if (architecture === null && word !== 'auto') {
+    throw new UsageError(`--gdb-arch ${word}: there are auto, i8086, i386, x86-64`);
+  }
+  try {
+    return { address: parseAddress(gdb), architecture };
+  } catch (error) {
+    throw new UsageError(`--gdb ${(error as Error).message}`);
+  }
 }
 
 function parseBackend(text: string | undefined) {

@@ -1,8 +1,11 @@
 import { appendFileSync, writeFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
+import { isLocal, openWarning } from '../inspect/gdb/address.ts';
+import type { GdbServer } from '../inspect/gdb/server.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { CrashReport, MachineStats, MachineStatus } from '../machine/protocol.ts';
 import type { SerialReader } from '../machine/serial-log.ts';
+import { gdbCommand, openGdb } from './gdb.ts';
 import type { RunOptions } from './run-options.ts';
 import { parseRunOptions, runUsage, UsageError } from './run-options.ts';
 import type { Input, Key } from './terminal.ts';
@@ -51,6 +54,7 @@ class Run {
   private readonly escape: EscapeFilter;
   private readonly decoder = new TextDecoder();
   private reader: SerialReader | null = null;
+  private gdb: GdbServer | null = null;
   private port = 0;
   /** Why it ends, when it was not the guest: the exit status. */
   private because: number | null = null;
@@ -79,12 +83,13 @@ class Run {
     let timer: NodeJS.Timeout | undefined;
     try {
       if (options.record !== null) writeFileSync(options.record, '');
+      await this.listenToGdb();
       await machine.start(options.config);
       if (options.timeout !== null) {
         timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);
       }
       this.listenToInput();
-      const status = await machine.ended;
+      const status = await this.ended();
       if (status.state === 'crashed') await machine.powerOff();
       return await this.finish(status);
     } catch (error) {
@@ -98,10 +103,47 @@ class Run {
       stopSignals();
       this.terminal.restore();
       this.streams.input.pause();
+      await this.gdb?.close();
       machine.dispose();
       process.off('exit', killed);
       await this.written();
     }
+  }
+
+  /** The machine's end. One that crashed under a gdb stays for it to look at, until it is reset or powered off. */
+  private async ended(): Promise<MachineStatus> {
+    const { machine } = this;
+    let status = await machine.ended;
+    while (status.state === 'crashed' && this.gdb?.connected === true) {
+      this.streams.errors.write(
+        `\r\n[${status.message ?? 'The guest crashed.'} It stays for gdb: Ctrl-A x ends it]\r\n`,
+      );
+      const next = await new Promise<MachineStatus>((resolve) => {
+        const stop = machine.onStatus((news) => {
+          if (news.state === 'running' || news.state === 'stopping') return;
+          stop();
+          resolve(news);
+        });
+      });
+      if (next.state === 'off') return status;
+      status = next;
+    }
+    return status;
+  }
+
+  private async listenToGdb(): Promise<void> {
+    const { options, machine } = this;
+    if (options.gdb === null) return;
+    const { address } = options.gdb;
+    this.gdb = await openGdb(address, machine, () => ({ config: options.config, ...options.gdb }));
+    const command = gdbCommand(this.gdb);
+    if (options.json) {
+      this.say({ event: 'gdb', address: this.gdb.address, command });
+    } else {
+      const waits = options.config.startPaused === true ? ' The machine waits for it.' : '';
+      this.streams.errors.write(`vitrine: gdb can connect: ${command}.${waits}\n`);
+    }
+    if (!isLocal(address)) this.streams.errors.write(`vitrine: ${openWarning}\n`);
   }
 
   private async finish(status: MachineStatus): Promise<number> {

@@ -50,8 +50,8 @@ const commands: Readonly<Record<string, Handler>> = {
     else return '';
     return OK;
   },
-  k: async (stub) => {
-    await stub.machine.powerOff();
+  k: (stub) => {
+    powerOff(stub);
     return { last: null };
   },
   m: async (stub, rest) => {
@@ -88,8 +88,8 @@ const commands: Readonly<Record<string, Handler>> = {
   'vCont?': () => resumeActions,
   'vCont;': async (stub, rest) => afterRun(stub, () => vCont(stub, rest)),
   vCtrlC: () => OK,
-  'vKill;': async (stub) => {
-    await stub.machine.powerOff();
+  'vKill;': (stub) => {
+    powerOff(stub);
     return OK;
   },
   qAttached: () => '1',
@@ -164,6 +164,11 @@ export async function execute(stub: Stub, body: string): Promise<Reply> {
 
 function forwards(stub: Stub, rest: string, letter: string): Promise<Reply> {
   return afterRun(stub, () => resume(stub, letter, rest));
+}
+
+/** Once the reply has left: with the machine this stub may end. */
+function powerOff({ machine }: Stub): void {
+  setImmediate(() => void machine.powerOff());
 }
 
 async function afterRun(stub: Stub, run: () => Promise<Ended>): Promise<Reply> {

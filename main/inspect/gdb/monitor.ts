@@ -14,7 +14,7 @@ import { Errno, RemoteError } from './errors.ts';
 import { short } from './arguments.ts';
 import { bitNames } from './description.ts';
 import type { Architecture } from './registers.ts';
-import { modeOf } from './registers.ts';
+import { modeOf, parseArchitecture } from './registers.ts';
 import type { Stub } from './stub.ts';
 import type { Breakpoint } from '../../machine/debug.ts';
 
@@ -29,8 +29,6 @@ interface Command {
 /** Exits that `monitor exits` shows, unless a number is given; and at most. */
 const EXITS = 20;
 const MOST_EXITS = 1000;
-
-const architectures: readonly Architecture[] = ['i8086', 'i386', 'i386:x86-64'];
 
 const commands: Readonly<Record<string, Command>> = {
   help: {
@@ -157,8 +155,8 @@ export async function monitor(stub: Stub, line: string): Promise<void> {
 
 function architecture(word: string): Architecture | null {
   if (word === 'auto') return null;
-  const found = architectures.find((name) => name === word || name === `i386:${word}`);
-  if (found !== undefined) return found;
+  const found = parseArchitecture(word);
+  if (found !== null) return found;
   throw new RemoteError(Errno.INVAL, `arch: "${short(word)}" is none of auto, i8086, i386, x86-64.`);
 }
 

@@ -9,6 +9,12 @@ import type { VcpuState } from '../../nvmm/layout.ts';
 /** What gdb takes the machine for. */
 export type Architecture = 'i8086' | 'i386' | 'i386:x86-64';
 
+/** As people write them; null for another word. */
+export function parseArchitecture(word: string): Architecture | null {
+  const known: readonly Architecture[] = ['i8086', 'i386', 'i386:x86-64'];
+  return known.find((name) => name === word || name === `i386:${word}`) ?? null;
+}
+
 export type RegisterType =
   | 'int'
   | 'uint'

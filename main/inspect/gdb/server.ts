@@ -16,10 +16,10 @@ export class GdbServer {
   readonly address: string;
   private readonly server: Server;
   private readonly path: string | null;
-  private readonly debuggee: Debuggee;
+  private readonly debuggee: () => Debuggee;
   private session: GdbSession | null = null;
 
-  private constructor(server: Server, address: GdbAddress, debuggee: Debuggee) {
+  private constructor(server: Server, address: GdbAddress, debuggee: () => Debuggee) {
     this.server = server;
     this.debuggee = debuggee;
     this.path = address.kind === 'unix' ? address.path : null;
@@ -29,8 +29,8 @@ export class GdbServer {
     server.on('connection', (socket) => this.connect(socket));
   }
 
-  /** Fails with a MachineError that names the address. */
-  static async open(address: GdbAddress, debuggee: Debuggee): Promise<GdbServer> {
+  /** `debuggee` is asked at each connection. Fails with a MachineError that names the address. */
+  static async open(address: GdbAddress, debuggee: () => Debuggee): Promise<GdbServer> {
     const server = createServer();
     try {
       if (address.kind === 'unix') await listenAt(server, address.path);
@@ -63,7 +63,7 @@ export class GdbServer {
     }
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    const { target, machine, options } = this.debuggee;
+    const { target, machine, options } = this.debuggee();
     const session = new GdbSession(socket, target, machine, options);
     this.session = session;
     void session.ended.then(() => {

@@ -101,11 +101,24 @@ export class Stub {
 
   /** Stops the machine if it runs, as gdb expects of what it connects to. Null: there is no machine to stop. */
   async halt(): Promise<Stop | null> {
-    const { state } = this.machine.status;
+    const state = await this.started();
     if (state === 'running') this.lastStop = { ...(await this.target.pause()), reason: 'step' };
     else if (state !== 'paused' && state !== 'crashed') return null;
     this.lastStop ??= this.machine.status.stop ?? (await this.standing());
     return this.lastStop;
+  }
+
+  /** The machine's state, once it is known whether it starts. */
+  private async started(): Promise<string> {
+    while (this.machine.status.state === 'starting') {
+      await new Promise<void>((resolve) => {
+        this.stopWaiting = this.machine.onStatus(() => {
+          this.stopWaiting();
+          resolve();
+        });
+      });
+    }
+    return this.machine.status.state;
   }
 
   /** A stop for a machine that stood already when nobody had said why. */

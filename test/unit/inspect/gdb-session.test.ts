@@ -12,10 +12,9 @@ afterEach(async () => {
 async function connect(mode: FakeMode = 'long', vcpus = 1, guestIs64 = false) {
   const fake = new FakeDebuggee(mode, vcpus);
   const options = { architecture: null, guestIs64, memory: 2 ** 28 };
-  const server = await GdbServer.open(
-    { kind: 'tcp', host: '127.0.0.1', port: 0 },
-    { target: fake, machine: fake, options },
-  );
+  const server = await GdbServer.open({ kind: 'tcp', host: '127.0.0.1', port: 0 }, () => ({
+    ...{ target: fake, machine: fake, options },
+  }));
   open.push(server);
   const port = Number(server.address.split(':')[1]);
   const gdb = await FakeGdb.connect(port);
@@ -336,6 +335,7 @@ describe('gdb goes', () => {
     const { gdb, fake } = await connect();
     gdb.say('$k#6b');
     await gdb.end();
+    await new Promise(setImmediate);
     expect(fake.log).toContain('powerOff');
   });
 
