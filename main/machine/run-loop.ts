@@ -481,8 +481,11 @@ export class RunLoop {
 
   private serveTimers(now: number): void {
     this.lock.acquire();
-    if (now >= this.pc.deadline(this.id)) this.pc.tick(this.id, now);
     this.deadline = this.pc.deadline(this.id);
+    if (now >= this.deadline) {
+      this.pc.tick(this.id, now);
+      this.deadline = this.pc.deadline(this.id);
+    }
     const { cr8 } = this.lapic;
     this.lock.release();
     this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(this.deadline));

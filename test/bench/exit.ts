@@ -1,60 +1,102 @@
 /**
  * bench:exit: what an exit costs: the same guest in a loop in C on raw KVM and on libnvmm, in the same loop in
- * TypeScript, and under a whole PC; on each backend present. Rounds are interleaved, the medians compared.
+ * TypeScript, and under the run loop of a whole PC; on each backend present. And what a guest costs that computes in
+ * ring 3, against the same loop without a guest. Rounds are interleaved: a number is the median of them.
  *
- *   npm run bench:exit -- [--rounds 15] [--exits 2000]
+ *   npm run bench:exit -- [--rounds 31] [--exits 1000] [--write]
+ *
+ * --write puts the tables into docs/backends.md.
  */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
 import { emulatedBackend } from '../../main/emulator/backend.ts';
 import { kvmBackend } from '../../native/libnvmm/backends.ts';
-import { median, numberOption } from './bench.ts';
+import { median, numberOption, root } from './bench.ts';
+import type { ExitCase } from './exit-guests.ts';
 import { cases, codeOf, computing } from './exit-guests.ts';
 import type { Side } from './exit-sides.ts';
 import { Bare, Loops, wallTime, Whole } from './exit-sides.ts';
 
-const rounds = numberOption('rounds', 15);
-const exits = numberOption('exits', 2000);
+const rounds = numberOption('rounds', 31);
+const exits = numberOption('exits', 1000);
+
+/** Rounds before those that count: V8 compiles. */
+const WARM_UP = 3;
+/** Turns of the loop in ring 3: some twenty milliseconds, two time slices. */
+const TURNS = 20_000_000;
 
 const missing = kvmBackend.unavailable();
 if (missing !== null) console.log(`kvm is not measured: ${missing}`);
 const loops = missing === null ? new Loops() : null;
 const time = loops?.time ?? wallTime;
-const backends = missing === null ? [kvmBackend, emulatedBackend] : [emulatedBackend];
-const sides: Side[] = [
-  ...(loops?.sides() ?? []),
-  ...backends.flatMap((backend) => [new Bare(backend, time), new Whole(backend, time)]),
-];
+const kvm: Side[] =
+  loops === null ? [] : [...loops.sides(), new Bare(kvmBackend, time), new Whole(kvmBackend, time)];
+const emulated: Side[] = [new Bare(emulatedBackend, time), new Whole(emulatedBackend, time)];
 
-for (const one of cases) {
-  const code = codeOf(one, exits);
+/** A median, and its ratio to the first side's: the median of the rounds' ratios, as the host's speed changes. */
+interface Measured {
+  ns: number;
+  ratio: number;
+}
+
+/** Each side in each round. */
+function measure(sides: readonly (() => number)[]): Measured[] {
   const times = sides.map((): number[] => []);
-  for (let round = -2; round < rounds; round++) {
-    sides.forEach((side, i) => {
-      const ns = side.run(code, false) / exits;
+  for (let round = -WARM_UP; round < rounds; round++) {
+    sides.forEach((run, i) => {
+      const ns = run();
       if (round >= 0) times[i].push(ns);
     });
   }
-  const medians = times.map(median);
-  console.log(one.name);
-  sides.forEach(({ name }, i) => {
-    console.log(
-      `  ${name.padEnd(20)} ${(medians[i] / 1000).toFixed(2)} µs  ${(medians[i] / medians[0]).toFixed(2)}`,
-    );
-  });
+  return times.map((own) => ({
+    ns: median(own),
+    ratio: median(own.map((ns, round) => ns / times[0][round])),
+  }));
 }
-if (loops !== null) {
-  const count = 20_000_000;
-  const { guest, native } = computing(count);
-  const kvm = sides.filter(({ name }) => !name.startsWith('emulated'));
-  const times: number[][] = [[], ...kvm.map(() => [])];
-  for (let round = -1; round < rounds; round++) {
-    const all = [loops.native(native), ...kvm.map((side) => side.run(guest, true))];
-    if (round >= 0) all.forEach((ns, i) => times[i].push(ns));
-  }
-  const medians = times.map(median);
-  console.log('ring 3');
-  ['native', ...kvm.map(({ name }) => name)].forEach((name, i) => {
-    console.log(
-      `  ${name.padEnd(20)} ${(medians[i] / 1e6).toFixed(2)} ms  ${(medians[i] / medians[0]).toFixed(4)}`,
-    );
+
+function row(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
+}
+
+function exitRow(one: ExitCase): string[] {
+  const code = codeOf(one, exits);
+  const all = measure([...kvm, ...emulated].map((side) => () => side.run(code, false) / exits));
+  const cells = all.map(({ ns, ratio }, i) => {
+    const us = (ns / 1000).toFixed(2);
+    return i === 0 || loops === null ? `${us} µs` : `${us} µs, ${ratio.toFixed(2)}`;
   });
+  const cellsOfRow = [one.name, ...cells];
+  console.log(cellsOfRow.join('   '));
+  return cellsOfRow;
+}
+
+function ringThree(native: (code: Uint8Array) => number): string {
+  const { guest, native: code } = computing(TURNS);
+  const all = measure([() => native(code), ...kvm.map((side) => () => side.run(guest, true))]);
+  const cells = ['a loop in ring 3', ...all.map(({ ratio }) => ratio.toFixed(3))];
+  console.log(cells.join('   '));
+  return table(['', 'natively', ...kvm.map(({ name }) => name)], [cells]);
+}
+
+const exitTable = table(
+  ['', ...kvm.map(({ name }) => name), ...emulated.map(({ name }) => name)],
+  cases.map(exitRow),
+);
+const computeTable = loops === null ? '' : ringThree((code) => loops.native(code));
+
+if (process.argv.includes('--write')) {
+  const page = join(root, 'docs/backends.md');
+  const machine = `${cpus().length} cores of an ${cpus()[0].model}, Node ${process.versions.node}, ${rounds} rounds`;
+  const text = readFileSync(page, 'utf8');
+  const [begin, end] = ['<!-- bench:exit -->', '<!-- end of bench:exit -->'];
+  const from = text.indexOf(begin);
+  const to = text.indexOf(end);
+  if (from < 0 || to < from) throw new Error(`${page} has no place for the tables, ${begin} to ${end}`);
+  const body = [begin, `Measured on ${machine}.`, exitTable, computeTable, ''].join('\n\n');
+  writeFileSync(page, text.slice(0, from) + body + text.slice(to));
 }
