@@ -39,6 +39,7 @@ static int enter_briefly(struct vcpu *v)
 		return 1;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_DEBUG: /* of the last step's TF: the instruction is done */
 		return 0;
 	default:
 		return -1;
@@ -119,6 +120,15 @@ void flight_abandon(struct vcpu *v)
 	flight_landed(v);
 	v->shown = shown;
 	v->differs = true;
+}
+
+/* Gets rid of the instruction one way or the other, so that the next KVM_RUN begins with one. */
+void flight_finish(struct vcpu *v)
+{
+	if (v->flight.answered)
+		(void)flight_step(v);
+	else
+		flight_abandon(v);
 }
 
 /* True when what the VMM set is exactly what KVM will do with the data put into the run page. */

@@ -116,6 +116,34 @@ struct flight {
 	uint64_t npc;  /* address of the next instruction; 0 when unknown */
 };
 
+/* NVMM_VCPU_CONF_DEBUG: as it was asked for, by debug registers. */
+struct debug_point {
+	gvaddr_t address;
+	uint8_t code; /* of the length, as in DR7 */
+	uint8_t rw;
+	uint16_t index;
+};
+
+struct debug {
+	bool step;
+	unsigned count;
+	struct debug_point points[4];
+	uint32_t control; /* KVM_GUESTDBG_*: what KVM was told last */
+	bool applied;	  /* KVM has these points */
+};
+
+/* A step that is being made. */
+struct stepping {
+	bool active;
+	bool delivering; /* an event, not an instruction */
+	bool trap_flag;	 /* the guest's own */
+	bool pushf, popf, syscall, hlt;
+	bool loads_trap_flag; /* POPF or IRET, of an image with TF */
+	unsigned count;
+	struct debug_point points[4]; /* handlers */
+	uint8_t vectors[4];
+};
+
 #define MSR_COUNT 10 /* those of nvmm_x64_state without EFER, which travels with the segments */
 
 /* Virtual CPUs are recycled, never freed: nvmm_vcpu_stop may come from any thread at any time. */
@@ -147,6 +175,9 @@ struct vcpu {
 	bool tpr_exits;
 	bool int_window;
 	bool nmi_window;
+
+	struct debug debug;
+	struct stepping stepping;
 
 	struct kvm_regs shown; /* the registers as NVMM shows them */
 	bool differs;	       /* KVM's own are others */
@@ -221,6 +252,11 @@ int state_commit(struct vcpu *v, uint64_t flags);
 void regs_to_state(const struct kvm_regs *from, struct nvmm_x64_state *to);
 void state_to_regs(const struct nvmm_x64_state *from, struct kvm_regs *to);
 
+/* debug.c */
+int debug_configure(struct vcpu *v, const struct nvmm_vcpu_conf_debug *conf);
+int debug_prepare(struct vcpu *v);
+bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit);
+
 /* event.c */
 int event_commit(struct vcpu *v);
 bool event_pending(const struct kvm_vcpu_events *events);
@@ -229,6 +265,7 @@ bool event_pending(const struct kvm_vcpu_events *events);
 int flight_step(struct vcpu *v);
 void flight_landed(struct vcpu *v);
 void flight_abandon(struct vcpu *v);
+void flight_finish(struct vcpu *v);
 void flight_resolve(struct vcpu *v, uint64_t commit);
 uint8_t *flight_port_data(struct vcpu *v);
 
@@ -239,6 +276,7 @@ void assist_offer(struct vcpu *v);
 void assist_answered(struct vcpu *v);
 
 /* exits.c */
+void exit_halted(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 void exit_io(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 void exit_memory(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 void exit_rdmsr(struct vcpu *v, struct nvmm_vcpu_exit *exit);
@@ -259,6 +297,7 @@ struct paging {
 void paging_of(struct vcpu *v, struct paging *paging);
 bool walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot);
 size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size);
+size_t guest_write(struct vcpu *v, gvaddr_t linear, const void *from, size_t size);
 
 /* insn.c: as much of an instruction as is needed to know where it starts, ends, and what it addresses */
 enum insn_class {

@@ -144,6 +144,8 @@ int nvmm_capability(struct nvmm_capability *cap)
 	cap->max_vcpus = library.max_vcpus;
 	cap->max_ram = MAX_RAM;
 	cap->arch.vcpu_conf_support = NVMM_CAP_ARCH_VCPU_CONF_CPUID | NVMM_CAP_ARCH_VCPU_CONF_TPR;
+	if (ioctl(library.fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_GUEST_DEBUG) > 0)
+		cap->arch.vcpu_conf_support |= NVMM_CAP_ARCH_VCPU_CONF_DEBUG;
 	cap->arch.xcr0_mask = library.xcr0_mask;
 	cap->arch.mxcsr_mask = library.mxcsr_mask;
 	cap->arch.conf_cpuid_maxops = MAX_CPUID_CONFS;

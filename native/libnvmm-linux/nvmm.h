@@ -226,6 +226,7 @@ struct nvmm_x64_state {
 #define NVMM_VCPU_EXIT_MONITOR 0x0000000000002002ULL
 #define NVMM_VCPU_EXIT_MWAIT 0x0000000000002003ULL
 #define NVMM_VCPU_EXIT_CPUID 0x0000000000002004ULL
+#define NVMM_VCPU_EXIT_DEBUG 0x0000000000010000ULL /* Linux only */
 
 struct nvmm_x86_exit_memory {
 	int prot; /* exactly one of PROT_READ, PROT_WRITE, PROT_EXEC */
@@ -264,6 +265,20 @@ struct nvmm_x86_exit_invalid {
 	uint64_t hwcode;
 };
 
+/* Linux only: what NVMM_VCPU_CONF_DEBUG asked for. */
+#define NVMM_VCPU_DEBUG_STEP 0
+#define NVMM_VCPU_DEBUG_BREAKPOINT 1
+#define NVMM_VCPU_DEBUG_WATCHPOINT 2
+
+struct nvmm_x86_exit_debug {
+	uint32_t kind;
+	uint32_t index; /* of the point, as it was configured */
+	gvaddr_t address;
+	bool write; /* the watchpoint is for writes alone */
+	uint8_t vector;
+	int32_t error;
+};
+
 struct nvmm_x86_exit {
 	uint64_t reason;
 	union {
@@ -273,6 +288,7 @@ struct nvmm_x86_exit {
 		struct nvmm_x86_exit_wrmsr wrmsr;
 		struct nvmm_x86_exit_insn insn;
 		struct nvmm_x86_exit_invalid inv;
+		struct nvmm_x86_exit_debug debug;
 	} u;
 	struct {
 		uint64_t rflags;
@@ -310,6 +326,7 @@ struct nvmm_x86_event {
 
 #define NVMM_CAP_ARCH_VCPU_CONF_CPUID __BIT(0)
 #define NVMM_CAP_ARCH_VCPU_CONF_TPR __BIT(1)
+#define NVMM_CAP_ARCH_VCPU_CONF_DEBUG __BIT(30) /* Linux only */
 
 struct nvmm_cap_md {
 	uint64_t mach_conf_support;
@@ -338,6 +355,7 @@ struct nvmm_capability {
 #define NVMM_VCPU_CONF_CALLBACKS NVMM_VCPU_CONF_LIBNVMM_BEGIN
 #define NVMM_VCPU_CONF_CPUID NVMM_VCPU_CONF_MD_BEGIN
 #define NVMM_VCPU_CONF_TPR (NVMM_VCPU_CONF_MD_BEGIN + 1)
+#define NVMM_VCPU_CONF_DEBUG 1000 /* Linux only */
 
 struct nvmm_vcpu_conf_cpuid {
 	uint32_t mask : 1; /* change what the leaf reports */
@@ -365,6 +383,31 @@ struct nvmm_vcpu_conf_cpuid {
 struct nvmm_vcpu_conf_tpr {
 	uint32_t exit_changed : 1;
 	uint32_t rsvd : 31;
+};
+
+/*
+ * Linux only: a debugger outside of the guest. With `step`, each run executes one instruction, or delivers one event. A
+ * point that neither reads nor writes is a breakpoint: the run ends before the instruction at that linear address, at
+ * once if it begins there. After a watched access the run ends behind the instruction. Holds until configured again.
+ */
+#define NVMM_VCPU_CONF_DEBUG_POINTS 16
+
+struct nvmm_vcpu_conf_debug_point {
+	gvaddr_t address;
+	uint64_t length; /* bytes; of watchpoints */
+	uint32_t index;	 /* for exit.u.debug.index */
+	bool read;
+	bool write;
+	uint16_t rsvd;
+};
+
+struct nvmm_vcpu_conf_debug {
+	uint32_t step : 1;
+	uint32_t rsvd : 31;
+	uint32_t exceptions; /* vectors that end a run before they are delivered: none can, EOPNOTSUPP */
+	uint32_t count;
+	uint32_t rsvd2;
+	struct nvmm_vcpu_conf_debug_point points[NVMM_VCPU_CONF_DEBUG_POINTS];
 };
 
 /* ------------------------------------------------------------------------------------------------

@@ -43,12 +43,17 @@ static int commit(struct vcpu *v)
 			return -1;
 		v->started = true;
 	}
+	/* A step begins with an instruction, not in the middle of one that KVM has begun. */
+	if (v->debug.step)
+		flight_finish(v);
 	flight_resolve(v, atomic_load(&v->comm->state_commit));
 	uint64_t flags = atomic_exchange(&v->comm->state_commit, 0) & NVMM_X64_STATE_ALL;
 	if (tracing && flags != 0)
 		trace_set(v, flags);
 	int result = state_commit(v, flags);
 	if (atomic_exchange(&v->comm->event_commit, 0) != 0 && result == 0 && event_commit(v) != 0)
+		return -2;
+	if (result == 0 && debug_prepare(v) != 0)
 		return -2;
 	struct kvm_sync_regs *sync = &v->run->s.regs;
 	/* After an instruction that KVM had finished already, and the VMM now has too, there is nothing to tell. */
@@ -72,7 +77,7 @@ static int commit(struct vcpu *v)
 	return result;
 }
 
-static void exit_halted(struct vcpu *v, struct nvmm_vcpu_exit *exit)
+void exit_halted(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	exit->reason = NVMM_VCPU_EXIT_HALTED;
 	if ((v->shown.rflags & RFLAGS_IF) != 0)
@@ -118,6 +123,8 @@ static bool translate(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	case KVM_EXIT_INTR:
 		exit->reason = NVMM_VCPU_EXIT_NONE;
 		return true;
+	case KVM_EXIT_DEBUG:
+		return debug_exit(v, exit);
 	default:
 		exit_failure(v, exit);
 		return true;

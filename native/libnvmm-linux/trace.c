@@ -152,6 +152,7 @@ static const struct {
 	{NVMM_VCPU_EXIT_WRMSR, "WRMSR"},
 	{NVMM_VCPU_EXIT_MONITOR, "MONITOR"},
 	{NVMM_VCPU_EXIT_MWAIT, "MWAIT"},
+	{NVMM_VCPU_EXIT_DEBUG, "DEBUG"},
 };
 
 static const char *exit_name(uint64_t reason)

@@ -105,6 +105,8 @@ static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id, void *page)
 	v->differs = v->xcr0_known = v->msrs_known = false;
 	v->tsc_reported = 0;
 	memset(&v->flight, 0, sizeof(v->flight));
+	memset(&v->debug, 0, sizeof(v->debug));
+	memset(&v->stepping, 0, sizeof(v->stepping));
 	memset(&v->shown, 0, sizeof(v->shown));
 	v->comm->state = reset_state;
 	state_to_regs(&reset_state, &v->shown);
@@ -223,6 +225,8 @@ int nvmm_vcpu_configure(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, uint6
 		result = cpuid_configure(v, conf);
 	else if (op == NVMM_VCPU_CONF_TPR)
 		v->tpr_exits = ((const struct nvmm_vcpu_conf_tpr *)conf)->exit_changed;
+	else if (op == NVMM_VCPU_CONF_DEBUG)
+		result = debug_configure(v, conf);
 	else
 		result = fail(EINVAL, "vCPUs have no option %llu", (unsigned long long)op);
 	vcpu_leave(v);

@@ -113,8 +113,11 @@ int nvmm_gva_to_gpa(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t 
 	return found ? 0 : fail(EFAULT, "guest-virtual address 0x%llx is not mapped", (unsigned long long)gva);
 }
 
-/* Copies guest memory at a linear address. Gives the number of bytes up to the first that can't be read. */
-size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size)
+/*
+ * Copies between memory and a linear address of the guest, in pieces of a page. Gives the number of bytes up to the
+ * first that is not there.
+ */
+static size_t guest_copy(struct vcpu *v, gvaddr_t linear, char *bytes, size_t size, bool write)
 {
 	struct machine *m = v->machine;
 	struct paging p;
@@ -130,9 +133,25 @@ size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size)
 		size_t piece = PAGE - (gpa & (PAGE - 1));
 		if (piece > size - done)
 			piece = size - done;
-		memcpy((char *)into + done, (const void *)(area->hva + (gpa - area->gpa)), piece);
+		char *there = (char *)(area->hva + (gpa - area->gpa));
+		memcpy(write ? there : bytes + done, write ? bytes + done : there, piece);
 		done += piece;
 	}
 	pthread_rwlock_unlock(&m->lock);
 	return done;
+}
+
+size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size)
+{
+	return guest_copy(v, linear, into, size, false);
+}
+
+/* What a debugger changes behind the guest's back: whatever the page's protection. */
+size_t guest_write(struct vcpu *v, gvaddr_t linear, const void *from, size_t size)
+{
+	char bytes[16];
+	if (size > sizeof(bytes))
+		return 0;
+	memcpy(bytes, from, size);
+	return guest_copy(v, linear, bytes, size, true);
 }

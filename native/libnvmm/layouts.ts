@@ -139,3 +139,14 @@ export const CPUID_CONF_SIZE = 40;
 
 /** struct nvmm_ctl_mach_info. */
 export const MACHINE_INFO = { SIZE: 32, VCPUS: 4, RAM: 8, PID: 16, TIME: 24 } as const;
+
+/** struct nvmm_vcpu_conf_debug, our libnvmm's on Linux: a header, and points of address, length, index, accesses. */
+export const DEBUG_CONF = {
+  SIZE: 16 + 16 * 24,
+  STEP: 0,
+  EXCEPTIONS: 4,
+  COUNT: 8,
+  FIRST: 16,
+  POINT_SIZE: 24,
+  POINTS: 16,
+} as const;

@@ -1,10 +1,12 @@
 import { Exit, Limit, Prot, State, VcpuConf } from '../../main/nvmm/constants.ts';
+import { checkDebug } from '../../main/nvmm/debug.ts';
 import { NvmmError } from '../../main/nvmm/errors.ts';
 import type {
   AssistCallbacks,
   BackendMemory,
   Capability,
   CpuidConf,
+  DebugConf,
   Machine,
   MachineHandle,
   MachineInfo,
@@ -15,7 +17,7 @@ import type {
   VcpuHandle,
 } from '../../main/nvmm/nvmm.ts';
 import { lastError } from './errors.ts';
-import { CALLBACKS_SIZE, CPUID_CONF_SIZE, MACHINE_INFO, MACHINE_SIZE, VCPU } from './layouts.ts';
+import { CALLBACKS_SIZE, CPUID_CONF_SIZE, DEBUG_CONF, MACHINE_INFO, MACHINE_SIZE, VCPU } from './layouts.ts';
 import type { Library } from './library.ts';
 import { CallbackBridge } from './callbacks.ts';
 import { CopiedVcpu, LentVcpu, LibMachine, LibVcpu } from './vcpu.ts';
@@ -128,6 +130,8 @@ export class LibNvmm implements Nvmm {
       bytes = cpuidBytes(conf as CpuidConf);
     } else if (op === VcpuConf.TPR) {
       bytes[0] = (conf as TprConf).exitChanged ? 1 : 0;
+    } else if (op === VcpuConf.DEBUG) {
+      bytes = debugBytes(checkDebug('nvmm_vcpu_configure', conf as DebugConf));
     }
     const result = this.library.call.vcpuConfigure(addressOf(machine), own(vcpu).address, op, bytes);
     this.require('nvmm_vcpu_configure', result);
@@ -321,6 +325,32 @@ function checkGuest(verb: string, gpa: number, size: number): void {
   const aligned = gpa % Limit.PAGE === 0 && size % Limit.PAGE === 0;
   if (aligned && gpa >= 0 && gpa + size <= Limit.MAX_RAM) return;
   throw new NvmmError(verb, 'EINVAL', `guest range 0x${gpa.toString(16)} + ${size} is unaligned or too high`);
+}
+
+/** struct nvmm_vcpu_conf_debug of our libnvmm for Linux. */
+function debugBytes({ step, breakpoints, watchpoints, exceptions }: DebugConf): Uint8Array<ArrayBuffer> {
+  const count = breakpoints.length + watchpoints.length;
+  if (count > DEBUG_CONF.POINTS) {
+    const why = `the processor has four debug registers: ${count} breakpoints and watchpoints don't fit`;
+    throw new NvmmError('nvmm_vcpu_configure', 'ENOBUFS', `${why}; the emulated backend takes any number`);
+  }
+  const bytes = new Uint8Array(DEBUG_CONF.SIZE);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(DEBUG_CONF.STEP, step ? 1 : 0, true);
+  view.setUint32(DEBUG_CONF.EXCEPTIONS, exceptions, true);
+  view.setUint32(DEBUG_CONF.COUNT, count, true);
+  const put = (n: number, index: number, address: bigint, length: number, accesses: number): void => {
+    const at = DEBUG_CONF.FIRST + n * DEBUG_CONF.POINT_SIZE;
+    view.setBigUint64(at, address, true);
+    view.setBigUint64(at + 8, BigInt(length), true);
+    view.setUint32(at + 16, index, true);
+    view.setUint16(at + 20, accesses, true);
+  };
+  breakpoints.forEach((address, index) => put(index, index, address, 0, 0));
+  watchpoints.forEach(({ address, length, read, write }, index) =>
+    put(breakpoints.length + index, index, address, length, (read ? 1 : 0) | (write ? 0x100 : 0)),
+  );
+  return bytes;
 }
 
 function cpuidBytes(conf: CpuidConf): Uint8Array<ArrayBuffer> {

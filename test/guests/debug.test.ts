@@ -47,7 +47,7 @@ async function guest(backend: BackendChoice, source: string): Promise<DebugTarge
 
 const rip = async (target: DebugTarget): Promise<number> => Number((await target.readState(0)).rip);
 
-for (const { name, reason } of candidates.slice(0, 1)) {
+for (const { name, reason } of candidates) {
   describe(`debugging: ${name}`, () => {
     if (reason !== null) {
       it('is not here', ({ skip }) => skip(reason));
