@@ -29,19 +29,19 @@ export class BenchReader {
 
   /**
    * Takes a piece of output that arrived at `now`, in milliseconds, and what the threads had run then. Throws when
-   * the guest is in trouble.
+   * the guest is in trouble. Returns how many lines were read that the guest waits for an answer to, with ack=1.
    */
-  feed(text: string, now: number, threads: ThreadTimes | null = null): void {
+  feed(text: string, now: number, threads: ThreadTimes | null = null): number {
     const lines = (this.line + text).split('\n');
     this.line = lines.pop()!;
-    for (const line of lines) this.read(line.trimEnd(), now, threads);
+    return lines.filter((line) => this.read(line.trimEnd(), now, threads)).length;
   }
 
-  private read(line: string, now: number, threads: ThreadTimes | null): void {
+  private read(line: string, now: number, threads: ThreadTimes | null): boolean {
     // A console may have something on the line already.
     const at = line.indexOf('BENCH ');
     const match = at < 0 ? null : LINE.exec(line.slice(at));
-    if (match === null) return;
+    if (match === null) return false;
     const [, frame, failure, started, row, units, sum, clock] = match;
     if (frame === 'begin') {
       if (this.begun) throw new Error(`the guest started again${this.where()}`);
@@ -63,6 +63,7 @@ export class BenchReader {
       });
       this.row = '';
     }
+    return frame === undefined;
   }
 
   private where(): string {

@@ -1,5 +1,5 @@
 /**
- * Runs v86 with the guest's serial port on stdout, for peers.ts: a process of its own, as each peer is, and plain
+ * Runs v86 with the guest's serial port on stdin and stdout, for peers.ts: a process of its own, as each peer is, and plain
  * JavaScript, so that its start costs nothing that isn't v86's.
  *
  *   node test/bench/v86.mjs KERNEL INITRD|- APPEND MEMORY [BIOS VGA-BIOS]
@@ -33,3 +33,4 @@ emulator.add_listener('serial0-output-byte', (byte) => {
   process.stdout.write(line, 'latin1');
   line = '';
 });
+process.stdin.on('data', (bytes) => emulator.serial0_send(bytes.toString('latin1')));

@@ -30,6 +30,8 @@ void arena_release(unsigned char *memory, size_t size);
 void print(const char *text);
 /* Returns when everything printed has left the machine. */
 void print_flush(void);
+/* Sleeps until a byte arrives where people type. */
+void await_byte(void);
 /* Nanoseconds, or whatever the world counts: only ratios of differences are used. */
 uint64_t clock_now(void);
 extern const struct row system_rows[];

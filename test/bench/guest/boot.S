@@ -1,7 +1,8 @@
 /*
  * Entry of the bare benchmark: multiboot, 32-bit, paging off, EBX = the boot information. Sets up paging with pages
  * of 4 KiB (so that the TLB matters as it does to programs), the first 128 MiB as they are; long mode if compiled for
- * it; SSE and x87; and calls bare_main(boot information). Interrupts stay off; an exception resets the machine.
+ * it; SSE and x87; and calls bare_main(boot information). Interrupts are off but in await_byte; an exception resets the
+ * machine.
  */
 #define MAPPED (128 << 20)
 #define PRESENT_WRITABLE 3
@@ -81,6 +82,23 @@ _start:
 #endif
 4:	hlt
 	jmp 4b
+
+	/* Only wakes from hlt: end of interrupt. */
+	.globl interrupt
+interrupt:
+#ifdef __x86_64__
+	pushq %rax
+	movb $0x20, %al
+	outb %al, $0x20
+	popq %rax
+	iretq
+#else
+	pushl %eax
+	movb $0x20, %al
+	outb %al, $0x20
+	popl %eax
+	iret
+#endif
 
 	.data
 	.balign 8

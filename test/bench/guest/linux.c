@@ -52,6 +52,13 @@ void print_flush(void)
 	call3(SYS_ioctl, 1, TCSBRK, 1);
 }
 
+void await_byte(void)
+{
+	char byte;
+	if (call3(SYS_read, 0, &byte, 1) != 1)
+		fail("read");
+}
+
 uint64_t clock_now(void)
 {
 	long time[2];

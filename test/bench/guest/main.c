@@ -9,6 +9,7 @@
  *   rows=sieve,crc32   only these (default: all)
  *   scale=100          percent of each row's usual number of units; at least one is done
  *   repeat=1           repetitions of each row
+ *   ack=0              1: after each of the two lines, go on only when a byte has arrived
  */
 #include "bench.h"
 
@@ -95,7 +96,16 @@ static int listed(const char *name, const char *list)
 	return 0;
 }
 
-static void run_row(const struct row *row, uint32_t scale, uint32_t repeat)
+/* Prints a line; whoever measures may look around before it is answered. */
+static void say(const char *line, uint32_t ack)
+{
+	print(line);
+	print_flush();
+	if (ack)
+		await_byte();
+}
+
+static void run_row(const struct row *row, uint32_t scale, uint32_t repeat, uint32_t ack)
 {
 	uint32_t units = (uint32_t)((uint64_t)row->units * scale / 100);
 	if (units == 0)
@@ -106,8 +116,7 @@ static void run_row(const struct row *row, uint32_t scale, uint32_t repeat)
 	for (; repeat; repeat--) {
 		char line[160], *at = put(put(put(line, "BENCH "), row->name), " start\n");
 		*at = 0;
-		print(line);
-		print_flush();
+		say(line, ack);
 		uint64_t from = clock_now();
 		uint64_t sum = row->run(units);
 		uint64_t time = clock_now() - from;
@@ -116,8 +125,7 @@ static void run_row(const struct row *row, uint32_t scale, uint32_t repeat)
 		at = put(put_number(at, sum, 16), " ");
 		at = put(put_number(at, time, 10), "\n");
 		*at = 0;
-		print(line);
-		print_flush();
+		say(line, ack);
 	}
 	if (row->memory)
 		arena_release(arena, row->memory);
@@ -126,7 +134,7 @@ static void run_row(const struct row *row, uint32_t scale, uint32_t repeat)
 int bench_main(const char *const *words, int count)
 {
 	const char *only = NULL, *value;
-	uint32_t scale = 100, repeat = 1;
+	uint32_t scale = 100, repeat = 1, ack = 0;
 	for (int i = 0; i < count; i++) {
 		if ((value = value_of(words[i], "rows")))
 			only = value;
@@ -134,15 +142,17 @@ int bench_main(const char *const *words, int count)
 			scale = number_of(value);
 		if ((value = value_of(words[i], "repeat")))
 			repeat = number_of(value);
+		if ((value = value_of(words[i], "ack")))
+			ack = number_of(value);
 	}
 	print("BENCH begin\n");
 	print_flush();
 	for (size_t i = 0; i < COUNT(rows); i++)
 		if (only == NULL || listed(rows[i].name, only))
-			run_row(&rows[i], scale, repeat);
+			run_row(&rows[i], scale, repeat, ack);
 	for (const struct row *row = system_rows; row->name; row++)
 		if (only == NULL || listed(row->name, only))
-			run_row(row, scale, repeat);
+			run_row(row, scale, repeat, ack);
 	print("BENCH end\n");
 	print_flush();
 	return 0;
