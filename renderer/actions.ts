@@ -12,7 +12,7 @@ export interface Action {
   icon: IconName;
   /** One key: pressed alone, or with Ctrl+Shift while the console has the focus. */
   key: string;
-  group: 'machine' | 'library' | 'console' | 'window';
+  group: 'machine' | 'library' | 'console' | 'inside' | 'window';
   /** Loses something for good: drawn in the warning colour. */
   danger?: boolean;
   /** Only with Ctrl+Shift, only in the console: the letter alone belongs to another action. */
@@ -305,6 +305,25 @@ export const actions: readonly Action[] = [
       if (selected !== undefined) store.set({ ports: { ...ports, [selected]: port } });
     },
   })),
+  {
+    id: 'exits',
+    label: 'Exits',
+    icon: 'exits',
+    key: 'X',
+    group: 'inside',
+    when: (state) => (selectedVm(state) === undefined ? NO_VM : true),
+    run: (store) => store.prefer({ exits: !store.get().preferences.exits }),
+  },
+  {
+    id: 'hold-exits',
+    label: 'Hold the exits',
+    icon: 'pause',
+    key: 'H',
+    group: 'inside',
+    when: (state) =>
+      state.preferences.exits && selectedVm(state) !== undefined ? true : 'Show the exits first.',
+    run: (store) => store.set({ exitsHeld: !store.get().exitsHeld }),
+  },
   {
     id: 'theme',
     label: 'Light or dark',

@@ -9,6 +9,8 @@ const preferences = z.object({
   screenReader: z.boolean().catch(false),
   /** Single letters act as shortcuts when the console and text fields don't have the focus. */
   letterKeys: z.boolean().catch(true),
+  /** The exits are shown below the console. */
+  exits: z.boolean().catch(false),
   /** The machine that was shown last. */
   selected: z.string().optional().catch(undefined),
 });

@@ -54,6 +54,8 @@ export interface AppState {
   notice: string | undefined;
   dialog: DialogState | undefined;
   console: ConsoleHandle | undefined;
+  /** New exits don't come into the list. */
+  exitsHeld: boolean;
   preferences: Preferences;
 }
 
@@ -89,6 +91,7 @@ export class Store {
       notice: undefined,
       dialog: undefined,
       console: undefined,
+      exitsHeld: false,
       preferences,
     }));
     client.on('vm.changed', (vm) => this.changed(vm));

@@ -23,6 +23,8 @@ export interface ExitQuery {
   towards: 'newer' | 'older';
   /** A record's number; when it is not given, the oldest or the newest is the first that is looked at. */
   from?: number | undefined;
+  /** Of a walk to older ones: the last record that is looked at. A tail need not look at what it has seen. */
+  until?: number | undefined;
   filter?: ExitFilter | undefined;
   /** Records in the answer, 1 to PAGE. */
   limit: number;
@@ -35,7 +37,7 @@ export interface ExitPage {
   next: number;
   /** Number of the oldest record that is kept. */
   first: number;
-  /** The number that the next record will have. */
+  /** The number that the next record was to have when the look began: what came later was not looked at. */
   end: number;
 }
 
@@ -148,7 +150,7 @@ export class ExitQueries {
     throw new MachineError('wrong-state', `The machine has no vCPU ${vcpu} to look at: ${why}.`);
   }
 
-  private async page({ vcpu, towards, from, filter, limit }: ExitQuery): Promise<ExitPage> {
+  private async page({ vcpu, towards, from, until, filter, limit }: ExitQuery): Promise<ExitPage> {
     const trace = this.trace(vcpu);
     const { names } = this.source;
     const test = filter === undefined ? null : exitTest(filter, names);
@@ -156,10 +158,10 @@ export class ExitQueries {
     const records: ExitInfo[] = [];
     const slices = new Slices();
     const step = towards === 'newer' ? 1 : -1;
-    // The number that is looked at next; `end` of a walk to newer ones stays where it was at the beginning.
     const end = trace.count;
     let at = towards === 'newer' ? Math.max(from ?? 0, trace.first) : Math.min(from ?? end, end) - 1;
-    while (at < end && at >= 0 && records.length < limit) {
+    const least = towards === 'older' ? (until ?? 0) : 0;
+    while (at < end && at >= least && records.length < limit) {
       if (!trace.read(at, record)) {
         if (towards === 'older') break;
         at = Math.max(at + 1, trace.first);
@@ -169,7 +171,7 @@ export class ExitQueries {
       at += step;
       if (slices.over()) await slices.rest();
     }
-    return { records, next: towards === 'newer' ? at : at + 1, first: trace.first, end: trace.count };
+    return { records, next: towards === 'newer' ? at : at + 1, first: trace.first, end };
   }
 
   private async count(): Promise<ExitStats> {

@@ -1,6 +1,16 @@
 import { z } from 'zod';
 import { traceRequests } from './trace-contract.ts';
 
+export {
+  accessText,
+  exitReason,
+  spanText,
+  type ExitFilter,
+  type ExitInfo,
+  type ExitPage,
+  type ExitStats,
+} from './trace-contract.ts';
+
 /**
  * The contract that every front end speaks: requests, events and console streams, the same over Electron's
  * MessagePort, WebSocket and the local socket. Each message is checked against its schema where it arrives.

@@ -90,7 +90,7 @@ export const exitPage = z.object({
   next: z.number().int(),
   /** Number of the oldest record that is kept. */
   first: z.number().int(),
-  /** The number that the next record will have. */
+  /** The number that the next record was to have when the look began: what came later was not looked at. */
   end: z.number().int(),
 });
 export type ExitPage = z.infer<typeof exitPage>;
@@ -116,6 +116,38 @@ export type ExitStats = z.infer<typeof exitStats>;
 export const exitFormat = z.enum(['jsonl', 'perfetto']);
 export type ExitFormat = z.infer<typeof exitFormat>;
 
+/** What was accessed, how: "out 0x3f8 1", "+ write 0xfee00080 4", "in 0x1f0 2 × 16". */
+export function accessText({
+  reason,
+  port,
+  gpa,
+  msr,
+  direction,
+  size,
+  accesses,
+  continued,
+}: ExitInfo): string {
+  const where = port ?? gpa ?? msr;
+  if (where === undefined) return '';
+  const verb = reason === 'IO' ? (direction === 'read' ? 'in' : 'out') : direction;
+  const times = accesses === undefined ? '' : ` × ${accesses}`;
+  const bytes = size === undefined || msr !== undefined ? '' : ` ${size}`;
+  return `${continued === true ? '+ ' : ''}${verb ?? 'access'} 0x${where.toString(16)}${bytes}${times}`;
+}
+
+/** A time in ns with three digits or so: "850 ns", "12.3 µs". */
+export function spanText(ns: number): string {
+  const units = [
+    { name: 'ns', size: 1 },
+    { name: 'µs', size: 1e3 },
+    { name: 'ms', size: 1e6 },
+    { name: 's', size: 1e9 },
+  ];
+  const unit = units.findLast(({ size }) => ns >= size) ?? units[0]!;
+  const value = ns / unit.size;
+  return `${unit.size === 1 || value >= 100 ? Math.round(value) : value.toPrecision(3)} ${unit.name}`;
+}
+
 const id = z.object({ id: z.string().min(1).max(64) });
 const number = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 
@@ -126,6 +158,8 @@ export const traceRequests = {
       vcpu: z.number().int().min(0).max(255).default(0),
       towards: z.enum(['newer', 'older']).default('older'),
       from: number.optional(),
+      /** Of `older`: the last record that is looked at. */
+      until: number.optional(),
       filter: exitFilter.optional(),
       limit: z.number().int().min(1).max(1000).default(100),
     }),

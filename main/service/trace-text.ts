@@ -1,4 +1,4 @@
-import type { ExitInfo, ExitStats } from './trace-contract.ts';
+import { accessText, spanText, type ExitInfo, type ExitStats } from './trace-contract.ts';
 
 /** The exit trace as text for a terminal. */
 
@@ -14,7 +14,7 @@ export const exitHeading = [
 export function exitText(exit: ExitInfo): string {
   const { number, time, reason, value, device, rip, duration, fault, event } = exit;
   const notes = [
-    duration === undefined ? '' : span(duration),
+    duration === undefined ? '' : spanText(duration),
     fault === true ? 'refused' : '',
     event === undefined ? '' : `after ${event.type} 0x${event.vector.toString(16)}`,
   ].filter((note) => note !== '');
@@ -26,29 +26,6 @@ export function exitText(exit: ExitInfo): string {
   ]
     .join('  ')
     .trimEnd();
-}
-
-/** What was accessed, how: "out 0x3f8 1", "+ write 0xfee00080 4", "in 0x1f0 2 × 16". */
-function accessText({ reason, port, gpa, msr, direction, size, accesses, continued }: ExitInfo): string {
-  const where = port ?? gpa ?? msr;
-  if (where === undefined) return '';
-  const verb = reason === 'IO' ? (direction === 'read' ? 'in' : 'out') : direction;
-  const times = accesses === undefined ? '' : ` × ${accesses}`;
-  const bytes = size === undefined || msr !== undefined ? '' : ` ${size}`;
-  return `${continued === true ? '+ ' : ''}${verb ?? 'access'} 0x${where.toString(16)}${bytes}${times}`;
-}
-
-/** A time in ns with three digits or so: "850 ns", "12.3 µs". */
-export function span(ns: number): string {
-  const units = [
-    { name: 'ns', size: 1 },
-    { name: 'µs', size: 1e3 },
-    { name: 'ms', size: 1e6 },
-    { name: 's', size: 1e9 },
-  ];
-  const unit = units.findLast(({ size }) => ns >= size) ?? units[0]!;
-  const value = ns / unit.size;
-  return `${unit.size === 1 || value >= 100 ? Math.round(value) : value.toPrecision(3)} ${unit.name}`;
 }
 
 /** Counters and rates, as tables. */

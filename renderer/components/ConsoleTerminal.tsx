@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'react';
 import { actionForKey } from '../actions.ts';
 import { copyText, pasteText } from '../clipboard.ts';
 import { ConsoleSession } from '../console.ts';
-import { fileName } from '../format.ts';
+import { download, fileName } from '../format.ts';
 import { shortcut } from '../keyboard.ts';
 import type { ConsoleHandle } from '../store.ts';
 import { isTerminalAnswer, makeTerminal, safeLink, terminalText, terminalThemes } from '../terminal.ts';
@@ -18,14 +18,6 @@ const SOFT_RESET = '\x1b[?47l\x1b[!p\x1b[0m';
 const NO_COPY = 'Copy: the browser does not let this page write to the clipboard.';
 const NO_PASTE =
   'Paste: the browser does not let this page read the clipboard. Press Ctrl+Shift+V in the console.';
-
-function download(name: string, text: string): void {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
 
 interface Props {
   id: string;

@@ -5,6 +5,7 @@ import { RESTING, action } from '../actions.ts';
 import { ActionButton } from './ActionButton.tsx';
 import { useApp, useAppState } from './context.ts';
 import { ConsoleTerminal } from './ConsoleTerminal.tsx';
+import { ExitsPanel } from './ExitsPanel.tsx';
 import { StateBanner } from './StateBanner.tsx';
 
 const PORTS = [0, 1, 2, 3];
@@ -14,6 +15,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
   const store = useApp();
   const port = useAppState((state) => state.ports[vm.id] ?? 0);
   const screenReader = useAppState((state) => state.preferences.screenReader);
+  const exits = useAppState((state) => state.preferences.exits);
   const tabs = useRef<HTMLDivElement>(null);
   const show = (next: number): void => store.set({ ports: { ...store.get().ports, [vm.id]: next } });
 
@@ -53,6 +55,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
           <ActionButton action={action('save-log')} iconOnly />
           <ActionButton action={action('clear')} iconOnly />
           <ActionButton action={action('screen-reader')} iconOnly pressed={screenReader} />
+          <ActionButton action={action('exits')} iconOnly pressed={exits} />
         </div>
       </div>
       <div
@@ -69,6 +72,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
           idle={RESTING.includes(vm.state)}
         />
       </div>
+      {exits && <ExitsPanel key={vm.id} vm={vm} />}
       <StateBanner vm={vm} />
     </section>
   );

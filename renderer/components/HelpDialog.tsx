@@ -8,6 +8,7 @@ const groups: { group: Action['group']; title: string }[] = [
   { group: 'machine', title: 'Machine' },
   { group: 'library', title: 'Library' },
   { group: 'console', title: 'Console' },
+  { group: 'inside', title: 'Inside the machine' },
   { group: 'window', title: 'Window' },
 ];
 

@@ -102,6 +102,10 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await window.type('(2+3)*7\n1/0\nhelp\n');
     await window.shows(/error/);
     await look('4-running');
+    await page.keyboard.press('Control+Shift+X');
+    await expect(page.getByRole('table', { name: 'Exits' }).getByText('uart0').first()).toBeVisible();
+    await look('4-exits');
+    await page.keyboard.press('Control+Shift+X');
     await window.verb('Pause').click();
     await window.isIn('Paused');
     await look('5-paused');

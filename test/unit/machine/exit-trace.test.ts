@@ -328,6 +328,12 @@ describe('questions', () => {
     expect(found).toEqual(towards === 'newer' ? all : all.toReversed());
   });
 
+  it('a walk to older ones ends where it is told to', async () => {
+    const page = await queries.query({ vcpu: 0, towards: 'older', until: 9, limit: 100 });
+    expect(page.records.map(({ number }) => number)).toEqual([11, 10, 9]);
+    expect(page.next).toBe(9);
+  });
+
   it('a tail goes on where it was', async () => {
     const { buffer: ring, writer } = traced(mixed.slice(0, 3));
     const tail = new ExitQueries(source([ring]));

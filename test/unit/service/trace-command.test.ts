@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { requests } from '../../../main/service/contract.ts';
+import { requests, spanText } from '../../../main/service/contract.ts';
 import { parseTraceArgs, traceFile } from '../../../main/service/trace-command.ts';
-import { exitHeading, exitText, span, statsText } from '../../../main/service/trace-text.ts';
+import { exitHeading, exitText, statsText } from '../../../main/service/trace-text.ts';
 
 describe('the words of vitrine trace', () => {
   const plain = { vm: 'linux', mode: 'last', vcpu: 0, from: 0, last: undefined, file: '', json: false };
@@ -143,7 +143,7 @@ describe('exits as text', () => {
     [1234, '1.23 µs'],
     [123_456, '123 µs'],
     [2.5e9, '2.50 s'],
-  ])('%d ns', (ns, wanted) => expect(span(ns)).toBe(wanted));
+  ])('%d ns', (ns, wanted) => expect(spanText(ns)).toBe(wanted));
 
   test('counters and rates', () => {
     const counts = { reads: 3, writes: 4, rate: 7 };
