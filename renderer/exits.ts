@@ -76,6 +76,7 @@ export class ExitTail {
   private turn = 0;
   private asking = false;
   private fetching = false;
+  private closed = false;
   private readonly timers: ReturnType<typeof setInterval>[];
 
   constructor(client: Client, id: string, changed: () => void) {
@@ -98,6 +99,7 @@ export class ExitTail {
 
   close(): void {
     for (const timer of this.timers) clearInterval(timer);
+    this.closed = true;
     this.turn++;
   }
 
@@ -174,13 +176,13 @@ export class ExitTail {
   }
 
   private async count(): Promise<void> {
-    const { turn } = this;
     if (!this.reachable) return;
     try {
       const stats = await this.client.request('trace.stats', { id: this.id });
-      if (turn === this.turn) this.show({ stats });
+      // Counters are of all exits, whatever the filter is.
+      this.show({ stats });
     } catch (error) {
-      if (turn === this.turn) this.show({ problem: sentence(error) });
+      this.show({ problem: sentence(error) });
     }
   }
 
@@ -195,6 +197,6 @@ export class ExitTail {
 
   private show(change: Partial<ExitView>): void {
     this.view = { ...this.view, ...change };
-    this.changed();
+    if (!this.closed) this.changed();
   }
 }

@@ -76,16 +76,23 @@ test('exits faster than anybody reads leave the window quick', async ({ page }) 
   await page.keyboard.press('x');
   const exits = page.getByRole('region', { name: 'Exits', exact: true });
   const table = exits.getByRole('table', { name: 'Exits' });
-  await expect(table.getByText(/^Too many to show/).last()).toBeVisible();
+  await expect(table.getByRole('row').nth(1)).toContainText('0x3f8');
   await page.waitForTimeout(3000);
   // Only what is in view is in the page, and of what is kept in memory there is an end.
   expect(await table.getByRole('row').count()).toBeLessThan(80);
   expect(Number(await table.getAttribute('aria-rowcount'))).toBeLessThan(5100);
   await window.picture('exits-2-flood');
 
-  // Going up holds the list; at its top older ones come in.
+  // Held, one can go up. What was too much is said where it is missing; at the top older ones come in.
   await page.keyboard.press('h');
   const frame = table.getByRole('rowgroup', { name: 'Exits, newest last' });
+  await expect
+    .poll(async () => {
+      await frame.evaluate((element) => element.scrollBy(0, -400));
+      return table.getByText(/^Too many to show/).count();
+    })
+    .toBeGreaterThan(0);
+  await window.picture('exits-3-gap');
   const first = async (): Promise<number> =>
     Number(await table.getByRole('row').nth(1).getByRole('cell').first().textContent());
   await frame.focus();
@@ -101,7 +108,7 @@ test('exits faster than anybody reads leave the window quick', async ({ page }) 
 
   // Off: the exits stay in view, and the next start begins anew.
   await window.verb('Power off').click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Power off' }).click();
+  await page.getByRole('alertdialog').getByRole('button', { name: 'Power off' }).click();
   await window.isIn('Off');
   await expect(table.getByRole('row').nth(1)).toContainText('0x3f8');
 });
