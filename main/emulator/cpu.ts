@@ -332,6 +332,7 @@ export class Cpu {
     const sse = emulate || (cr4 & Cr4.OSFXSR) === 0 ? Vector.UD : taskSwitched ? Vector.NM : 0;
     this.set(Field.SSE_TRAP, sse);
     this.set(Field.X87_TRAP, emulate || taskSwitched ? Vector.NM : 0);
+    this.set(Field.MMX_TRAP, emulate ? Vector.UD : taskSwitched ? Vector.NM : 0);
     this.set(Field.WAIT_TRAP, (cr0 & Cr0.MP) !== 0 && taskSwitched ? Vector.NM : 0);
   }
 

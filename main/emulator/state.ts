@@ -66,10 +66,12 @@ export const Field = {
   FPU_DP: 0x2a0,
   /** Nonzero when an SSE instruction must not run: the vector to raise (6 or 7), kept by the owner of CR0 and CR4. */
   SSE_TRAP: 0x2a8,
-  /** The same for x87 and MMX instructions (7). */
+  /** The same for x87 instructions (7). */
   X87_TRAP: 0x2ac,
   /** The same for WAIT (7 when MP and TS). */
   WAIT_TRAP: 0x2b0,
+  /** The same for MMX instructions (6 or 7). */
+  MMX_TRAP: 0x2b4,
 
   /**
    * The arithmetic flags, in a form that needs no knowledge of the operation (see flags.ts):

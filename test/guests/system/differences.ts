@@ -52,6 +52,16 @@ export const DIFFERENCES: Readonly<Record<string, readonly Difference[]>> = {
       manual: 'SDM vol. 3, 6.13',
     },
     {
+      cases: ['mmx under EM and TS'],
+      right: 'under CR0.EM an MMX instruction is #UD, whatever TS says',
+      manual: 'SDM vol. 3, table 12-1',
+    },
+    {
+      cases: ['emms under EM'],
+      right: 'EMMS is an MMX instruction here, too',
+      manual: 'SDM vol. 2, EMMS',
+    },
+    {
       cases: ['simd exception without OSXMMEXCPT'],
       right: 'an unmasked SIMD exception without CR4.OSXMMEXCPT is #UD',
       manual: 'SDM vol. 3, 2.5',

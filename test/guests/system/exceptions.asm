@@ -378,6 +378,21 @@ CASE "mmx under TS"
         mov cr0, eax
         paddb mm0, mm1
         END
+CASE "mmx under EM"
+        mov eax, 0x15
+        mov cr0, eax
+        paddb mm0, mm1
+        END
+CASE "mmx under EM and TS"
+        mov eax, 0x1d
+        mov cr0, eax
+        movd mm0, eax
+        END
+CASE "emms under EM"
+        mov eax, 0x15
+        mov cr0, eax
+        emms
+        END
 CASE "simd exception without OSXMMEXCPT"
         mov eax, 0x200
         mov cr4, eax

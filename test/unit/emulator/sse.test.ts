@@ -154,7 +154,8 @@ describe('semantics of SSE and MMX', () => {
       setup: { code: ADDSS, fields: { [Field.SSE_TRAP]: 7 } },
       vector: 7,
     },
-    { name: '#NM of MMX', setup: { code: [0x0f, 0xfc, 0xc1], fields: { [Field.X87_TRAP]: 7 } }, vector: 7 },
+    { name: '#NM of MMX', setup: { code: [0x0f, 0xfc, 0xc1], fields: { [Field.MMX_TRAP]: 7 } }, vector: 7 },
+    { name: '#UD of MMX', setup: { code: [0x0f, 0xfc, 0xc1], fields: { [Field.MMX_TRAP]: 6 } }, vector: 6 },
     { name: '#MF before MMX', setup: { code: [0x0f, 0xfc, 0xc1], fsw: 1, fcw: 0x37e }, vector: 16 },
     {
       name: 'no #MF of CVTPI2PS from memory',

@@ -15,7 +15,7 @@ export function requireSse(c: Emitter): void {
 
 /** #UD or #NM, then #MF for an x87 exception that is pending (SDM vol. 3, 12.2 and 12.4). */
 export function requireMmx(c: Emitter): void {
-  const trap = c.f.let(c.field32(Field.X87_TRAP));
+  const trap = c.f.let(c.field32(Field.MMX_TRAP));
   c.f.if(trap, () => c.raise(trap));
   c.f.if(i32.and(c.field32(Field.FPU_STATUS), 0x80), () => c.raise(i32.const(16)));
 }
