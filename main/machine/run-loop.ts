@@ -2,16 +2,9 @@ import type { Lapic } from '../devices/lapic.ts';
 import { isApicMsr } from '../devices/lapic.ts';
 import { advance, writeRax } from '../nvmm/assist.ts';
 import { Cr, EventType, Exit, Gpr, Intr, Msr, State, VcpuConf } from '../nvmm/constants.ts';
+import { portableCpuid } from '../nvmm/cpu-model.ts';
 import { NvmmError } from '../nvmm/errors.ts';
-import type {
-  AssistCallbacks,
-  CpuidRegisters,
-  IoAccess,
-  Machine,
-  MemAccess,
-  Nvmm,
-  Vcpu,
-} from '../nvmm/nvmm.ts';
+import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { QueuedEvent, VcpuCapture } from './capture.ts';
 import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
@@ -66,13 +59,6 @@ const VECTOR_NMI = 2;
 const VECTOR_UD = 6;
 const VECTOR_GP = 13;
 const MSR_TSC = 0x10;
-
-/** CPUID leaf 7, EBX: IA32_TSC_ADJUST. Linux then trusts the TSC, and need not ask a slower clock for the time. */
-const CPUID7_EBX = 1 << 1;
-
-/** CPUID leaf 1: what our PC has although NVMM hides it. ECX x2APIC, TSC-deadline; EDX MCE, MTRR, MCA as QEMU sets. */
-const CPUID1_ECX = (1 << 21) | (1 << 24);
-const CPUID1_EDX = (1 << 7) | (1 << 12) | (1 << 14);
 
 /** How long a step of a halted vCPU waits for what wakes it, in ms: a guest's timer tick, and no annoyance. */
 const STEP_PATIENCE_MS = 100;
@@ -200,11 +186,7 @@ export class RunLoop {
     nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, this.assist);
     const { vcpuConfSupport } = nvmm.capability();
     if ((vcpuConfSupport & 1) !== 0) {
-      const none = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-      const offer = (leaf: number, set: CpuidRegisters): void =>
-        nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, { mask: true, exit: false, leaf, set, del: none });
-      offer(1, { ...none, ecx: CPUID1_ECX, edx: CPUID1_EDX });
-      offer(7, { ...none, ebx: CPUID7_EBX });
+      for (const conf of portableCpuid()) nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, conf);
     }
     if ((vcpuConfSupport & 2) !== 0) nvmm.vcpuConfigure(machine, vcpu, VcpuConf.TPR, { exitChanged: true });
   }
