@@ -17,6 +17,7 @@ const entries = {
   serve: 'main/serve.ts',
   process: 'main/machine/process.ts',
   vcpu: 'main/machine/vcpu.ts',
+  snapshot: 'main/machine/snapshot/thread.ts',
 };
 
 /** npm makes a bin executable when it installs a package; a build in a clone has to do it itself. */

@@ -26,10 +26,10 @@ function mainFolder(): string {
 }
 
 /** The module of that name: as built, or else its source. */
-function locate(name: 'process' | 'vcpu'): string {
+function locate(name: 'process' | 'vcpu' | 'snapshot', source = name as string): string {
   const main = mainFolder();
   const built = join(main, `${name}.js`);
-  return existsSync(built) ? built : join(main, 'machine', `${name}.ts`);
+  return existsSync(built) ? built : join(main, 'machine', `${source}.ts`);
 }
 
 /** The URL of a file of tsx, which runs the sources of a clone that was not built. */
@@ -47,6 +47,11 @@ export function findProcess(): Entry {
 /** Starts a vCPU's thread. */
 export function startVcpuThread(workerData: unknown): Worker {
   return startThread(locate('vcpu'), workerData);
+}
+
+/** Starts the thread that writes or checks a snapshot's memory. */
+export function startSnapshotThread(workerData: unknown): Worker {
+  return startThread(locate('snapshot', 'snapshot/thread'), workerData);
 }
 
 /** Starts a module in a thread. A source registers tsx there first: threads of Node 20 don't take it over. */

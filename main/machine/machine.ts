@@ -15,10 +15,10 @@ import { Command, createControl, DeviceLock, MachineClock, Mailbox } from './con
 import type { Stop } from './debug.ts';
 import type { DebuggedMachine } from './debugging.ts';
 import { Debugging } from './debugging.ts';
-import { RawDisk } from './disk.ts';
 import { startVcpuThread } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import { namedCounters } from './exit-names.ts';
+import { LayeredDisk } from './layered-disk.ts';
 import type { SharedMemory } from './memory.ts';
 import { backendMemory, createMemory, GuestRam } from './memory.ts';
 import { Pc, sharePc, VIRTIO_CONSOLE } from './pc.ts';
@@ -35,6 +35,7 @@ import type {
 } from './protocol.ts';
 import type { MachineInput } from './timeline-input.ts';
 import { SerialPump } from './serial-pump.ts';
+import { MachineSnapshots } from './snapshot/machine-snapshots.ts';
 import { Tracing } from './tracing.ts';
 import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 import type { FromVcpu, ToVcpu, VcpuStart } from './vcpu.ts';
@@ -66,11 +67,12 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private readonly control: SharedArrayBuffer;
   private readonly lock: DeviceLock;
   private readonly clock: MachineClock;
-  private readonly disks: RawDisk[];
+  private readonly disks: LayeredDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
   private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc' | 'deterministic'>;
   private readonly tracing: Tracing;
+  private readonly snapshots: MachineSnapshots;
   private vcpus: VcpuThread[] = [];
   private readonly debugging = new Debugging(this);
   /** vCPUs that met a breakpoint while the machine was stopping for another: told one after the other. */
@@ -97,7 +99,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
     if (deterministic !== undefined) checkDeterministic(config);
     const backend = chooseBackend(backends, deterministic === undefined ? config.backend : 'emulated');
     this.backendName = backend.name;
-    this.disks = config.disks.map((disk) => new RawDisk(disk));
+    this.disks = config.disks.map((disk) => new LayeredDisk(disk));
     // Room for whichever backend the machine may be switched to; what is not used takes no memory of the host.
     const needs = backends.map((one) => one.privateSize(config.vcpus, config.memory));
     const memory = createMemory(config.memory, Math.max(...needs));
@@ -142,12 +144,28 @@ export class Machine implements MachineAccess, DebuggedMachine {
       ...lookingAnswers(this),
       ...timelineAnswers(this),
       ...this.tracing.answers(),
+      'snapshot.take': (order) => this.snapshots.take(order),
+      'snapshot.restore': async (plan) => {
+        await this.snapshots.restore(plan);
+        return null;
+      },
       'backend.switch': async ({ backend }) => {
         await this.switchBackend(backend);
         return null;
       },
       ...this.debugging.answers(),
     };
+    this.snapshots = new MachineSnapshots({
+      config,
+      ram: this.ram,
+      memory: memory.memory,
+      disks: this.disks,
+      backendName: () => this.backendName,
+      whileStill: (verb, work) => this.whileStill(work, verb, ['running', 'paused']),
+      capture: () => this.capture(),
+      revive: (capture, restoreRam) => this.revive(capture, restoreRam),
+      distrust: (why) => this.distrust(why),
+    });
     this.startVcpu = {
       memory,
       control: this.control,
@@ -159,9 +177,11 @@ export class Machine implements MachineAccess, DebuggedMachine {
   /** Boots, starts the vCPUs' threads and lets them run, unless the configuration has them wait. */
   async start(): Promise<void> {
     this.say('starting');
-    this.load();
+    const { restore } = this.config;
+    this.load(restore === undefined);
     await this.startThreads();
     for (const pump of this.pumps) pump.start();
+    if (restore !== undefined) await this.snapshots.startFrom(restore);
     if (this.config.startPaused === true) await this.stopFor(await this.request(0, 'where', null));
     else this.go();
   }
@@ -228,15 +248,22 @@ export class Machine implements MachineAccess, DebuggedMachine {
     });
   }
 
-  whileStill<T>(work: () => Promise<T>): Promise<T> {
+  whileStill<T>(
+    work: () => Promise<T>,
+    verb = 'take breakpoints',
+    states: MachineState[] = ['running', 'paused', 'crashed'],
+  ): Promise<T> {
     return this.verb(async () => {
-      this.require('take breakpoints', 'running', 'paused', 'crashed');
+      this.require(verb, ...states);
       const runs = this.state === 'running';
       if (runs) await this.halt();
       try {
         return await work();
       } finally {
-        if (runs) this.run();
+        if (runs && this.state === 'running') {
+          this.run();
+          this.serveQueues();
+        }
       }
     });
   }
@@ -401,11 +428,12 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.pumps[port]?.ack(position);
   }
 
-  /** Loads the image and puts everything in its state after power-on. Only while no vCPU runs. */
-  private load(): void {
+  /** Puts everything in its state after power-on, and loads the image. Only while no vCPU runs. */
+  private load(image = true): void {
     this.lock.run(() => {
       this.clock.freeze(0);
       this.pc.reset();
+      if (!image) return;
       const rsdp = this.pc.writeTables();
       for (let id = 0; id < this.config.vcpus; id++) {
         const mailbox = new Mailbox(this.control, id);
@@ -413,6 +441,15 @@ export class Machine implements MachineAccess, DebuggedMachine {
         mailbox.requestReload();
       }
       boot({ ram: this.ram, state: new Mailbox(this.control, 0).state, rsdp }, this.config.guest);
+    });
+  }
+
+  /** Memory turned out not to be what it should: nothing more is to happen with it. */
+  private distrust(why: string): void {
+    void this.verb(async () => {
+      if (this.state !== 'running' && this.state !== 'paused') return;
+      await this.halt();
+      this.say('paused', { message: `Do not go on: the snapshot's memory is damaged. ${why}` });
     });
   }
 

@@ -21,6 +21,8 @@ export type GuestSource =
 export interface DiskConfig {
   path: string;
   readonly: boolean;
+  /** Files with what was written over the image since snapshots were taken, oldest first; the last is written to. */
+  layers?: string[];
 }
 
 export interface MachineConfig {
@@ -35,6 +37,8 @@ export interface MachineConfig {
   deterministic?: DeterministicConfig;
   /** It stands still before its first instruction, until it is resumed. */
   startPaused?: true;
+  /** Where it starts from in place of a boot. */
+  restore?: RestorePlan;
   /** Where the exit trace is written when the machine ends, however it does; an absolute path. */
   traceFile?: { path: string; format: ExitFormat };
   /** Without the exit trace, and without the last exits in crash reports: for measuring what the trace costs. */
@@ -65,6 +69,46 @@ export interface MachineStatus {
   stop?: Stop;
 }
 
+/** A snapshot that is to be taken. */
+export interface SnapshotOrder {
+  /** An empty folder, on the disk already. */
+  folder: string;
+  title: {
+    id: string;
+    name: string;
+    createdAt: number;
+    parent: string | null;
+    writtenBy: string;
+    console: string;
+  };
+  /** The VM's configuration, as the snapshot is to have it. */
+  config: object;
+  /** What it is compared with: pages that are the same there are left out. */
+  parent: {
+    /** The `memory` of the parent, and then of its ancestors. */
+    files: string[];
+    /** The ids that belong to the files. */
+    ids: string[];
+    checksum: number;
+  } | null;
+  /** For each disk: the layer that is written to from then on; null for one that is not written. */
+  layers: (string | null)[];
+}
+
+export interface SnapshotTaken {
+  /** How long the guest stood still, in ms. */
+  pausedMs: number;
+  /** Pages in the snapshot's own file. */
+  stored: number;
+}
+
+/** A snapshot that a machine is to go on from. */
+export interface RestorePlan {
+  folder: string;
+  /** The layers of each disk, the last of them to be written to. */
+  layers: string[][];
+}
+
 /** Counters by name. */
 export type MachineStats = Record<string, number>;
 
@@ -72,6 +116,10 @@ export type Verb = 'pause' | 'resume' | 'reset' | 'powerButton' | 'powerOff';
 
 /** What can be asked of a machine: parameters and answer of each, as values that structured clone takes. */
 export interface Questions {
+  /** Takes a snapshot of a machine that runs or is paused. */
+  'snapshot.take': { params: SnapshotOrder; answer: SnapshotTaken };
+  /** Puts the machine into the state of a snapshot; it goes on as before, running or paused. */
+  'snapshot.restore': { params: RestorePlan; answer: null };
   /** Runs a paused machine on another backend from now on. */
   'backend.switch': { params: { backend: BackendChoice }; answer: null };
   stats: { params: null; answer: MachineStats };

@@ -533,6 +533,10 @@ const char *nvmm_linux_reason(void);
 #define NVMM_LINUX_PAGE_DATA 1168 /* 16 bytes */
 int nvmm_linux_vcpu_create(struct nvmm_machine *, nvmm_cpuid_t, struct nvmm_vcpu *, void *page);
 
+/* A child that holds this process's memory as it is now, to be read through /proc/PID/mem; and its end. */
+int nvmm_linux_freeze(void);
+int nvmm_linux_thaw(int child);
+
 #ifdef __cplusplus
 }
 #endif

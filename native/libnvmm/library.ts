@@ -96,7 +96,7 @@ const VERBS: Record<keyof Omit<Functions, 'reason' | 'lentVcpuCreate'>, [string,
 };
 
 /** Where our library may lie, from the sources as well as from the bundle and from an installed application. */
-function ownLibrary(): string | null {
+export function ownLibrary(): string | null {
   // Electron's own property of process, absent in Node.
   const resources = (process as { resourcesPath?: string }).resourcesPath;
   if (resources !== undefined) {
@@ -129,7 +129,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function loadKoffi(): typeof Koffi {
+export function loadKoffi(): typeof Koffi {
   try {
     return createRequire(import.meta.url)('koffi') as typeof Koffi;
   } catch (error) {
