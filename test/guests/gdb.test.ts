@@ -1,0 +1,277 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { assemble } from '../../assets/guests/assembler/assembler.ts';
+import type { GdbServer } from '../../main/inspect/gdb/server.ts';
+import { MachineProcess } from '../../main/machine/machine-process.ts';
+import type { GuestSource, MachineConfig } from '../../main/machine/protocol.ts';
+import { openGdb } from '../../main/service/gdb.ts';
+import { candidates } from '../conformance/rig.ts';
+import { FakeGdb, framed } from '../unit/inspect/gdb-fakes.ts';
+
+// The system's gdb, on machines in processes of their own: what is typed in docs/gdb.md, and what came of it.
+
+const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
+const folder = mkdtempSync(join(tmpdir(), 'vitrine-gdb-'));
+const open: { machine: MachineProcess; server: GdbServer }[] = [];
+afterEach(async () => {
+  for (const { machine, server } of open.splice(0)) {
+    await server.close();
+    await machine.powerOff();
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const noGdb = spawnSync('gdb', ['--version']).error === undefined ? null : 'there is no gdb here';
+const emulated = candidates[0]!;
+
+/** A machine that waits for gdb before its first instruction. */
+async function waiting(guest: GuestSource, vcpus = 1): Promise<{ machine: MachineProcess; address: string }> {
+  const machine = new MachineProcess();
+  const config: MachineConfig = {
+    ...{ name: 'debugged', guest, memory: 16 * 2 ** 20, vcpus, backend: 'emulated', disks: [] },
+    startPaused: true,
+  };
+  await machine.start(config);
+  const server = await openGdb({ kind: 'tcp', host: '127.0.0.1', port: 0 }, machine, () => ({ config }));
+  open.push({ machine, server });
+  return { machine, address: server.address };
+}
+
+/** Runs gdb's commands, after it has connected; gives all that it said. */
+function gdb(address: string, commands: readonly string[], files: readonly string[] = []): Promise<string> {
+  const script = join(folder, 'script.gdb');
+  const lines = ['set pagination off', 'set debuginfod enabled off', 'set confirm off'];
+  writeFileSync(script, [...lines, `target remote ${address}`, ...commands, ''].join('\n'));
+  const child = spawn('gdb', ['-nx', '-batch', ...files, '-x', script], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  const hear = (text: Buffer): void => void (said += text.toString());
+  child.stdout.on('data', hear);
+  child.stderr.on('data', hear);
+  // A breakpoint that is never met must not hold up everything else.
+  const patience = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  return new Promise((resolve) =>
+    child.on('close', () => {
+      clearTimeout(patience);
+      resolve(said);
+    }),
+  );
+}
+
+const symbols = assemble(readFileSync(join(root, 'assets/guests/calc/calc.asm'), 'utf8')).symbols;
+const at = (label: string): string => `*0x${symbols.get(label)!.toString(16)}`;
+const where = (label: string): string => `0x${symbols.get(label)!.toString(16)}`;
+
+describe('gdb', () => {
+  const reason = noGdb ?? emulated.reason;
+  if (reason !== null) {
+    it('is not here', ({ skip }) => skip(reason));
+    return;
+  }
+
+  it('breaks, steps, watches, and lets the calculator go', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    const said = await gdb(address, [
+      ...['printf "at %#lx\\n", $pc', 'stepi', 'stepi', 'stepi', 'printf "then %#lx\\n", $pc'],
+      ...[
+        `break ${at('main')}`,
+        'continue',
+        'x/2i $pc',
+        'printf "efer %#lx cs %#x\\n", $efer, $cs',
+        'p $cr0',
+      ],
+    ]);
+    expect(said).toContain('at 0x100094');
+    expect(said).toContain('then 0x10009f');
+    expect(said).toContain(`Breakpoint 1, ${where('main').replace('0x', '0x0000000000')}`);
+    expect(said).toMatch(/=> 0x[0-9a-f]+:\tmovabs \$0x|=> 0x[0-9a-f]+:\tmov /);
+    expect(said).toMatch(/efer 0x(500|d00|d01) cs 0x/);
+    expect(said).toMatch(/= \[ PE .*PG \]/);
+    // gdb left at the end of its script: it detached, and the machine goes on.
+    expect(machine.status.state).toBe('running');
+
+    await machine.pause();
+    machine.serial[0]!.write(Buffer.from('(2+3)*7\r'));
+    const more = await gdb(address, [
+      ...[`hbreak ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax', `x/s ${where('line')}`],
+      ...['bt 1', `watch *(long *) ${where('evaluate_stack')}`, 'delete 1', 'info watchpoints', 'detach'],
+    ]);
+    expect(more).toContain('rax 35');
+    expect(more).toContain('"(2+3)*7"');
+    expect(more).toContain('hw watchpoint');
+    expect(more).toContain('detached');
+    await printed(machine, '\r\n35\r\n');
+  });
+
+  it('writes registers and memory, linear and physical', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    machine.serial[0]!.write(Buffer.from('6*7\r'));
+    const said = await gdb(address, [
+      ...[
+        `break ${at('put_decimal')}`,
+        'continue',
+        'set $rax = 1234',
+        'set $xmm3.uint128 = 5',
+        'set $st0 = 2.5',
+      ],
+      ...['p $rax', 'p $xmm3.v4_int32', 'p $st0', `set var *(char *) ${where('line')} = 'x'`],
+      ...[`x/s ${where('line')}`, 'maintenance packet Qqemu.PhyMemMode:1', `x/s ${where('line')}`],
+      ...[
+        'x 0xfee00000',
+        'maintenance packet Qqemu.PhyMemMode:0',
+        'x/x 0xffff800000000000',
+        'delete',
+        'detach',
+      ],
+    ]);
+    expect(said).toMatch(/\$1 = 1234\n\$2 = \{5, 0, 0, 0\}\n\$3 = 2\.5/);
+    expect(said.match(/"x\*7"/g)).toHaveLength(2);
+    expect(said).toContain('Cannot access memory at address 0xfee00000');
+    expect(said).toContain('Cannot access memory at address 0xffff800000000000');
+    await printed(machine, '\r\n1234\r\n');
+  });
+
+  it('watches', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    machine.serial[0]!.write(Buffer.from('1+1\r'));
+    const said = await gdb(address, [
+      ...[`break ${at('evaluate')}`, 'continue', 'delete', `watch *(long *) ${where('evaluate_stack')}`],
+      ...[
+        'continue',
+        'delete',
+        `rwatch *(char *) (${where('line')}+1)`,
+        'continue',
+        'printf "rbx %#lx\\n", $rbx',
+      ],
+      ...['delete', 'detach'],
+    ]);
+    expect(said).toMatch(/Hardware watchpoint 2: .*\n\nOld value = 0\nNew value = \d+/);
+    expect(said).toMatch(/Hardware read watchpoint 3: .*\n\nValue = 43 '\+'/);
+    expect(said).toContain(
+      `rbx ${where('line').replace(/.$/, (digit) => (parseInt(digit, 16) + 1).toString(16))}`,
+    );
+  });
+
+  it('takes part in real mode, where CS has a base', async () => {
+    const file = join(folder, 'real.bin');
+    const text =
+      'bits 16\n org 0x7c00\n mov ax, 0x7c0\n push ax\n mov ax, next-0x7c00\n push ax\n retf\nnext: mov ax, 0x1234\n mov bx, ax\nspin: jmp spin';
+    const { bytes, symbols: labels } = assemble(text);
+    writeFileSync(file, bytes);
+    const { address } = await waiting({ kind: 'flat', file, address: 0x7c00 });
+    const next = Number(labels.get('next'));
+    const said = await gdb(address, [
+      ...[`break *${next}`, 'continue', 'x/2i $pc', 'stepi', 'p/x $ax', 'p/x $pc', 'p/x $ip', 'p/x $cs_base'],
+      'kill',
+    ]);
+    expect(said).toContain(`Breakpoint 1, 0x0000${next.toString(16)}`);
+    expect(said).toMatch(/=> 0x7c09:\tmov +\$0x1234,%ax\n +0x7c0c:\tmov +%ax,%bx/);
+    expect(said).toContain('$1 = 0x1234\n$2 = 0x7c0c\n$3 = 0xc\n$4 = 0x7c00');
+  });
+
+  it('looks at a guest that has died', async () => {
+    const file = join(folder, 'dies.bin');
+    writeFileSync(file, assemble('bits 16\n org 0x7c00\n lidt [0x7c80]\n mov cx, 77\n ud2').bytes);
+    const { machine, address } = await waiting({ kind: 'flat', file, address: 0x7c00 });
+    const said = await gdb(address, ['continue', 'p $cx', 'p/x $pc', 'continue', 'stepi', 'p $cx', 'detach']);
+    expect(said).toContain('received signal SIGSEGV');
+    expect(said).toContain('$1 = 77\n$2 = 0x7c08');
+    expect(said).toMatch(/it can't do resume now/);
+    expect(said).toMatch(/it can't step now/);
+    expect(said).toContain('$3 = 77');
+    expect(machine.status.state).toBe('crashed');
+  });
+
+  it('stops at ports, exceptions and exits that monitor names', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    machine.serial[0]!.write(Buffer.from('crash\r'));
+    const said = await gdb(address, [
+      ...[
+        'monitor stop port 0x3f8-0x3ff out',
+        'continue',
+        'monitor stops',
+        'monitor exits 3 IO',
+        'monitor delete 1',
+      ],
+      ...['monitor stop exception 6', 'continue', 'x/i $pc', 'monitor delete 2', 'monitor delete 2', 'kill'],
+    ]);
+    expect(said).toMatch(/Breakpoint 1: OUT to port 0x3f[0-9a-f] at/);
+    expect(said).toMatch(/1 port 0x3f8-0x3ff out, 1 hits/);
+    expect(said).toMatch(/#UD at 0x[0-9a-f]+/);
+    expect(said).toContain('ud2');
+    expect(said).toContain('delete: 2 is no stop of yours.');
+  });
+
+  it('goes in the middle of a step, and comes again', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    const port = Number(address.split(':')[1]);
+    const first = await FakeGdb.connect(port);
+    await first.ask(`Z0,${symbols.get('main')!.toString(16)},1`);
+    first.say(framed('vCont;s:1'));
+    first.close();
+    await gone();
+    const rude = await FakeGdb.connect(port);
+    await rude.ask('qC');
+    rude.say('$m0,');
+    rude.close();
+    await gone();
+    expect(machine.status.state).toBe('paused');
+    expect(await machine.ask('debug.list', null)).toEqual([]);
+    const said = await gdb(address, ['printf "still at %#lx\\n", $pc', 'detach']);
+    expect(said).toMatch(/still at 0x10009[47]/);
+    await printed(machine, '> ');
+  });
+
+  it('steps through a range, is interrupted, and reads memory with few questions', async () => {
+    const { machine, address } = await waiting({ kind: 'calc' });
+    const asked: string[] = [];
+    const { ask } = machine;
+    machine.ask = (question, params) => {
+      asked.push(question);
+      return ask.call(machine, question, params) as never;
+    };
+    const line = await FakeGdb.connect(Number(address.split(':')[1]));
+    await line.ask('?');
+    const from = symbols.get('start_pvh')!;
+    const ranged = await line.ask(`vCont;r${from.toString(16)},${(from + 9n).toString(16)}:1`);
+    expect(ranged).toMatch(/^T05thread:1;.*10:9f00100000000000;/);
+    await line.ask(`Z0,${symbols.get('main')!.toString(16)},1`);
+    expect(await line.ask('vCont;c')).toMatch(/^T05/);
+    asked.length = 0;
+    expect((await line.ask('m100000,e00')).length).toBe(0xe00 * 2);
+    // Four levels of tables and the memory itself; then the tables are known.
+    expect(asked.length).toBeLessThanOrEqual(5);
+    asked.length = 0;
+    await line.ask('m100200,400');
+    await line.ask('g');
+    expect(asked).toEqual(['memory.read']);
+    await line.ask(`z0,${symbols.get('main')!.toString(16)},1`);
+    const stopped = line.ask('vCont;c');
+    await expect.poll(() => machine.status.state).toBe('running');
+    line.say('\x03');
+    expect(await stopped).toMatch(/^T02/);
+    line.close();
+  });
+});
+
+/** Waits until the stub is free again. */
+const gone = (): Promise<unknown> => expect.poll(() => open[0]!.server.connected).toBe(false);
+
+/** Waits until the guest has printed something. */
+function printed(machine: MachineProcess, text: string): Promise<void> {
+  let all = '';
+  return new Promise((resolve) => {
+    machine.serial[0]!.attach({
+      from: 'start',
+      lossless: false,
+      onData: (data) => {
+        all += Buffer.from(data).toString('latin1');
+        if (all.includes(text)) resolve();
+      },
+    });
+  });
+}
