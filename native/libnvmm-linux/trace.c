@@ -8,6 +8,7 @@
  */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +27,9 @@
 _Atomic bool tracing;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static FILE *file;
+static int file = -1;
 static char name[1024];
-static long most_bytes = MOST_BYTES;
+static long used_bytes, most_bytes = MOST_BYTES;
 static struct timespec began;
 
 struct line {
@@ -80,26 +81,25 @@ static void rotate(void)
 {
 	char old[sizeof(name) + 4];
 	snprintf(old, sizeof(old), "%s.old", name);
-	fclose(file);
+	close(file);
 	(void)rename(name, old);
-	file = fopen(name, "we");
-	tracing = file != NULL;
+	file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	used_bytes = 0;
+	tracing = file >= 0;
 }
 
-/* `now`: what comes next may be the end of the process, or of nothing for a long time. */
-static void end(struct line *l, bool now)
+/* Written at once: the lines before a crash are those that matter. */
+static void end(struct line *l)
 {
 	int saved = errno;
 	add(l, "}");
 	l->text[l->used] = '\n';
 	pthread_mutex_lock(&lock);
-	if (file != NULL) {
-		fwrite(l->text, 1, l->used + 1, file);
-		if (now)
-			fflush(file);
-		if (ftell(file) > most_bytes)
-			rotate();
-	}
+	ssize_t written = file >= 0 ? write(file, l->text, l->used + 1) : 0;
+	/* A disk that is full costs lines, and nothing else. */
+	used_bytes += written > 0 ? written : 0;
+	if (used_bytes > most_bytes)
+		rotate();
 	pthread_mutex_unlock(&lock);
 	errno = saved;
 }
@@ -108,15 +108,15 @@ static void end(struct line *l, bool now)
 int trace_init(void)
 {
 	const char *wanted = secure_getenv("NVMM_TRACE");
-	if (wanted == NULL || *wanted == 0 || file != NULL)
+	if (wanted == NULL || *wanted == 0 || file >= 0)
 		return 0;
 	const char *pid = strstr(wanted, "%p");
 	if (pid != NULL)
 		snprintf(name, sizeof(name), "%.*s%d%s", (int)(pid - wanted), wanted, (int)getpid(), pid + 2);
 	else
 		snprintf(name, sizeof(name), "%s", wanted);
-	file = fopen(name, "we");
-	if (file == NULL)
+	file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	if (file < 0)
 		return -1;
 	const char *most = secure_getenv("NVMM_TRACE_BYTES");
 	if (most != NULL && atol(most) > 0)
@@ -124,12 +124,6 @@ int trace_init(void)
 	clock_gettime(CLOCK_MONOTONIC, &began);
 	tracing = true;
 	return 0;
-}
-
-__attribute__((destructor)) static void finish(void)
-{
-	if (file != NULL)
-		fflush(file);
 }
 
 /* ------------------------------------------------------------------------------------------------ exits */
@@ -229,7 +223,7 @@ void trace_exit(struct vcpu *v, const struct nvmm_vcpu_exit *exit)
 	for (unsigned i = 0; i < 4; i++)
 		if (set[i])
 			add(&l, ",\"%s\":true", flags[i]);
-	end(&l, exit->reason != NVMM_VCPU_EXIT_IO && exit->reason != NVMM_VCPU_EXIT_MEMORY);
+	end(&l);
 }
 
 /* ------------------------------------------------------------------------------------------------ the VMM's part */
@@ -240,7 +234,7 @@ void trace_port(struct vcpu *v, const struct nvmm_io *io)
 	begin(&l, v);
 	add(&l, ",\"access\":\"%s\",\"port\":\"0x%x\"", io->in ? "in" : "out", io->port);
 	add_bytes(&l, "data", io->data, io->size);
-	end(&l, false);
+	end(&l);
 }
 
 void trace_memory(struct vcpu *v, const struct nvmm_mem *mem)
@@ -249,7 +243,7 @@ void trace_memory(struct vcpu *v, const struct nvmm_mem *mem)
 	begin(&l, v);
 	add(&l, ",\"access\":\"%s\",\"gpa\":\"0x%llx\"", mem->write ? "write" : "read", (unsigned long long)mem->gpa);
 	add_bytes(&l, "data", mem->data, mem->size);
-	end(&l, false);
+	end(&l);
 }
 
 void trace_set(struct vcpu *v, uint64_t flags)
@@ -278,7 +272,7 @@ void trace_set(struct vcpu *v, uint64_t flags)
 	if ((flags & NVMM_X64_STATE_INTR) != 0)
 		add(&l, ",\"int_shadow\":%d,\"int_window\":%d,\"nmi_window\":%d", s->intr.int_shadow,
 		    s->intr.int_window_exiting, s->intr.nmi_window_exiting);
-	end(&l, false);
+	end(&l);
 }
 
 void trace_inject(struct vcpu *v, const struct nvmm_vcpu_event *event)
@@ -288,7 +282,7 @@ void trace_inject(struct vcpu *v, const struct nvmm_vcpu_event *event)
 	add(&l, ",\"inject\":\"%s\",\"vector\":%u", event->type == NVMM_VCPU_EVENT_EXCP ? "EXCP" : "INTR", event->vector);
 	if (event->type == NVMM_VCPU_EVENT_EXCP)
 		add(&l, ",\"code\":\"0x%llx\"", (unsigned long long)event->u.excp.error);
-	end(&l, false);
+	end(&l);
 }
 
 void trace_map(const struct machine *m, const char *verb, const struct area *area)
@@ -299,7 +293,7 @@ void trace_map(const struct machine *m, const char *verb, const struct area *are
 	    (unsigned long long)area->gpa, area->size, (unsigned long long)area->hva,
 	    (area->prot & PROT_READ) != 0 ? "r" : "", (area->prot & PROT_WRITE) != 0 ? "w" : "",
 	    (area->prot & PROT_EXEC) != 0 ? "x" : "");
-	end(&l, false);
+	end(&l);
 }
 
 void trace_failure(int error, const char *reason)
@@ -308,5 +302,5 @@ void trace_failure(int error, const char *reason)
 	begin(&l, NULL);
 	add(&l, ",\"error\":%d,\"reason\":", error);
 	add_string(&l, reason);
-	end(&l, true);
+	end(&l);
 }

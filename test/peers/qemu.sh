@@ -75,20 +75,19 @@ build() {
   cd ..
 }
 
-# qboot and the option ROMs, SeaBIOS and the VGA BIOS: as Debian builds them.
+# qboot and the option ROMs, SeaBIOS and the VGA BIOS, and GRUB's rescue CD: as Debian builds them.
 fetch_firmware() {
-  [ -e firmware/.complete ] && return
+  [ -e firmware/grub-rescue-cdrom.iso ] && return
   say 'fetching the firmware'
   rm -rf firmware scratch
-  mkdir scratch
-  (cd scratch && apt-get download -qq -o APT::Sandbox::User=root qemu-system-data seabios)
+  mkdir firmware scratch
+  (cd scratch && apt-get download -qq -o APT::Sandbox::User=root qemu-system-data seabios grub-rescue-pc)
   local package
   for package in scratch/*.deb; do dpkg -x "$package" scratch/root; done
-  mkdir firmware
   cp -P scratch/root/usr/share/seabios/*.bin firmware/
   cp -P scratch/root/usr/share/qemu/*.{rom,bin} firmware/
+  cp scratch/root/usr/lib/grub-rescue/grub-rescue-cdrom.iso firmware/
   rm -rf scratch
-  touch firmware/.complete
 }
 
 tools
