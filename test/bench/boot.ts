@@ -61,7 +61,7 @@ const seconds = (times: readonly number[]): string => (median(times) / 1000).toF
 
 const wanted = textOption('peers', Object.keys(peers).join(',')).split(',');
 const rounds = numberOption('rounds', 3);
-const report: BootReport = { date: new Date().toISOString(), options, loads: [], kernels: [] };
+const report: BootReport = { date: new Date().toISOString(), options, loads: [], problems: [], kernels: [] };
 if (wanted.includes('emulated')) needBuild();
 for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[]) {
   const { name, guest } = kernels[bits];
@@ -77,29 +77,36 @@ for (const bits of textOption('bits', '64,32').split(',').map(Number) as Bits[])
   for (let round = 1; round <= rounds; round++) {
     for (const peer of able) {
       report.loads.push(await otherLoad());
-      const { time, thread, output } = await boot(peer, guest);
-      (results[peer] ??= []).push(time);
-      if (thread !== null) (threads[peer] ??= []).push(thread);
-      const busy = thread === null ? '' : `, its busiest thread ran ${seconds([thread])} s`;
-      console.log(`${name}, round ${round}: ${peer} ${seconds([time])} s${busy}`);
-      const retired = peer === 'emulated' ? /instructions\D+([\d,_]+)/i.exec(output) : null;
-      if (retired) rates.push(Number(retired[1].replace(/\D/g, '')) / time / 1000);
+      try {
+        const { time, thread, output } = await boot(peer, guest);
+        (results[peer] ??= []).push(time);
+        if (thread !== null) (threads[peer] ??= []).push(thread);
+        const busy = thread === null ? '' : `, its busiest thread ran ${seconds([thread])} s`;
+        console.log(`${name}, round ${round}: ${peer} ${seconds([time])} s${busy}`);
+        const retired = peer === 'emulated' ? /^instructions +(\d+)$/m.exec(output) : null;
+        if (retired && thread !== null) rates.push(Number(retired[1]) / thread / 1000);
+      } catch (error) {
+        report.problems.push(`${name}, round ${round}, ${peer}: ${String(error).slice(0, 200)}`);
+        console.error(report.problems.at(-1));
+      }
     }
   }
   report.kernels.push({ name, bits, results, threads });
   const shares = (of: Record<string, number[]>, peer: string): string =>
     of.emulated && of[peer] && peer !== 'emulated' ? showRatio(median(of.emulated) / median(of[peer])) : '';
-  const rows = able.map((peer) => [
-    peers[peer].about,
-    seconds(results[peer]),
-    shares(results, peer),
-    threads[peer] ? seconds(threads[peer]) : '',
-    shares(threads, peer),
-  ]);
+  const rows = able
+    .filter((peer) => results[peer])
+    .map((peer) => [
+      peers[peer].about,
+      seconds(results[peer]),
+      shares(results, peer),
+      threads[peer] ? seconds(threads[peer]) : '',
+      shares(threads, peer),
+    ]);
   console.log(`\n${name} to /init, medians of ${rounds}\n`);
   console.log(markdown(['who', 'seconds', 'Vitrine / it', 'busiest thread', 'Vitrine / it'], rows));
   if (rates.length > 0) {
-    console.log(`Vitrine: ${median(rates).toFixed(1)} million instructions a second`);
+    console.log(`Vitrine: ${median(rates).toFixed(1)} million instructions a second of its busiest thread`);
   }
   console.log();
 }
@@ -107,3 +114,4 @@ const warning = busyWarning(report.loads);
 if (warning !== null) console.log(`BUSY: ${warning}`);
 const json = textOption('json', '');
 if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
+if (report.problems.length > 0) process.exitCode = 1;

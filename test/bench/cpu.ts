@@ -19,9 +19,13 @@ import { busyWarning, flagOption, needGuests, numberOption, otherLoad, root, tex
 import type { Job } from './measure.ts';
 import { lack, measure, runners } from './measure.ts';
 import type { Bits } from './peers.ts';
-import { Checksums, milliseconds } from './protocol.ts';
+import { Checksums, clockRate, milliseconds } from './protocol.ts';
+import { median } from './statistics.ts';
 import type { CpuReport, CpuRun } from './report.ts';
 import { resultTables, rowNames, systemRows } from './table.ts';
+
+/** A guest's clock that is further off than this is worth a line: lines arrive a little late. */
+const CLOCK_TOLERANCE = 0.05;
 
 const list = (text: string): string[] => text.split(',').filter((word) => word !== '');
 
@@ -33,7 +37,7 @@ async function compare(
   loads: number[],
 ): Promise<CpuRun> {
   const { bits, bare } = job;
-  const run: CpuRun = { bits, bare, results: {}, thread: {}, first: {}, problems: [] };
+  const run: CpuRun = { bits, bare, results: {}, thread: {}, first: {}, clocks: {}, problems: [] };
   const sums = new Checksums();
   const able = wanted.filter((name) => {
     const reason = lack(name, job);
@@ -48,6 +52,8 @@ async function compare(
         const { samples, output } = await measure(name, job);
         // Linux counts nanoseconds; what a processor counts is its own affair.
         const times = milliseconds(samples, name === 'native' || !bare ? 1e-6 : null);
+        const rate = bare ? null : clockRate(samples);
+        if (rate !== null) (run.clocks[name] ??= []).push(rate / 1e6);
         const byRow = new Map<string, { wall: number[]; thread: number[] }>();
         samples.forEach((sample, i) => {
           const problem = sums.check(name, sample);
@@ -112,6 +118,11 @@ async function main(): Promise<number> {
     const shown = flagOption('thread') ? run.thread : run.results;
     const title = `${bits}-bit guest, ${bare ? 'bare' : 'under Linux'}, scale ${scale}`;
     console.log(`\n${title}, medians of ${rounds}\n\n${resultTables(shown, 'emulated')}`);
+    for (const [name, rates] of Object.entries(run.clocks)) {
+      const rate = median(rates);
+      if (Math.abs(rate - 1) < CLOCK_TOLERANCE) continue;
+      console.log(`\nCLOCK: ${name}'s guest counts ${rate.toFixed(3)} s in a second`);
+    }
     for (const problem of run.problems) console.log(`\nWRONG: ${problem}`);
   }
   const warning = busyWarning(loads);

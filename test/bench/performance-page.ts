@@ -134,6 +134,7 @@ export function page({ machine, cpu, boot, profile }: Performance): string {
       `From the start of the process to the first line of /init. Seconds; medians of ${rounds} interleaved rounds, ` +
         `${day(boot.date)}; ${whatOf(boot, "by the host's clock")}.`,
       bootTable(boot),
+      ...boot.problems.map((problem) => `**Wrong:** ${problem.split('\n')[0]}`),
     );
   }
   for (const run of cpu?.runs ?? []) {

@@ -74,16 +74,21 @@ export class BenchReader {
 /** Shorter than this, the arrival of lines says less than the guest's clock. Milliseconds. */
 const COARSE = 100;
 
+/** The guest's clock divided by the host's, over the longer rows; null if there are none. */
+export function clockRate(samples: readonly Sample[]): number | null {
+  const long = samples.filter(({ wall, clock }) => wall >= COARSE && clock > 0);
+  const wall = long.reduce((sum, sample) => sum + sample.wall, 0);
+  return wall === 0 ? null : long.reduce((sum, sample) => sum + sample.clock, 0) / wall;
+}
+
 /**
  * Milliseconds of each sample: the host's clock, except for the shortest, which are the guest's ticks at the rate
  * that the longer rows of the same run show. Without those it is `tick` milliseconds, or the host's clock if that
  * is not known.
  */
 export function milliseconds(samples: readonly Sample[], tick: number | null): number[] {
-  const long = samples.filter(({ wall, clock }) => wall >= COARSE && clock > 0);
-  const wall = long.reduce((sum, sample) => sum + sample.wall, 0);
-  const clock = long.reduce((sum, sample) => sum + sample.clock, 0);
-  const rate = clock > 0 ? wall / clock : tick;
+  const measured = clockRate(samples);
+  const rate = measured === null ? tick : 1 / measured;
   return samples.map((sample) =>
     sample.wall >= COARSE || rate === null || sample.clock === 0 ? sample.wall : sample.clock * rate,
   );

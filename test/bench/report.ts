@@ -11,6 +11,8 @@ export interface CpuRun {
   thread: Results;
   /** Milliseconds of each round's first repetition: what warming up costs. */
   first: Results;
+  /** Seconds of the guest's clock in a second of the host's, under Linux, by peer. */
+  clocks: Record<string, number[]>;
   /** What went wrong, in words: other checksums, guests that ended early. */
   problems: string[];
 }
@@ -40,6 +42,7 @@ export interface BootReport {
   date: string;
   options: string[];
   loads: number[];
+  problems: string[];
   kernels: BootedKernel[];
 }
 

@@ -140,6 +140,7 @@ describe('the page', () => {
     results,
     thread: results,
     first: results,
+    clocks: {},
     problems: ['fib: 1 <2>'],
   };
   const performance: Performance = {
@@ -150,6 +151,7 @@ describe('the page', () => {
       date: '2026-01-02T03',
       options: [],
       loads: [0, 1.5, 1.25],
+      problems: [],
       kernels: [
         { name: 'Debian cloud kernel', bits: 64, results: { emulated: [3000], tcg: [1500] }, threads: {} },
       ],
