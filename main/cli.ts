@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { doctorCommand } from './service/doctor.ts';
+import { gdbCommand } from './service/gdb-command.ts';
 import { version } from './service/host.ts';
 import { runCommand } from './service/run.ts';
 import { serveCommand } from './service/serve-command.ts';
@@ -9,6 +10,7 @@ const usage = `Usage: vitrine COMMAND [options]
 
   run      runs a virtual machine with its serial port on this terminal
   serve    serves the window to a browser, and keeps the VMs
+  gdb      makes a VM that a running serve keeps listen for gdb
   trace    shows the exits of a VM that a running serve keeps
   doctor   says which backends work here, and what to do about those that don't
 
@@ -23,6 +25,8 @@ async function main(): Promise<number> {
       return runCommand(rest);
     case 'serve':
       return serveCommand(rest);
+    case 'gdb':
+      return gdbCommand(rest);
     case 'trace':
       return traceCommand(rest);
     case 'doctor':

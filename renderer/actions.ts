@@ -173,6 +173,31 @@ export const actions: readonly Action[] = [
     })),
   },
   {
+    id: 'gdb',
+    label: 'Listen for gdb, or stop it',
+    icon: 'terminal',
+    key: 'G',
+    group: 'inside',
+    when: byState({
+      ...busyStates,
+      running: true,
+      paused: true,
+      crashed: true,
+      off: true,
+      otherwise: 'It could not be started: there is nothing for gdb to look at.',
+    }),
+    run: (store) => {
+      const vm = selectedVm(store.get());
+      if (vm === undefined) return;
+      const listens = vm.gdb !== undefined;
+      void store.run(vm.id, listens ? 'Letting gdb go…' : 'Listening for gdb…', () =>
+        listens
+          ? store.client.request('gdb.stop', { id: vm.id })
+          : store.client.request('gdb.start', { id: vm.id }),
+      );
+    },
+  },
+  {
     id: 'edit',
     label: 'Edit',
     icon: 'edit',
@@ -372,4 +397,9 @@ export function perform(store: Store, chosen: Action): void {
 export function machineActions(state: AppState): Action[] {
   const paused = selectedVm(state)?.state === 'paused';
   return actions.filter((each) => each.group === 'machine' && each.id !== (paused ? 'pause' : 'resume'));
+}
+
+/** Those, and what is wanted too rarely for a button of its own. */
+export function menuActions(state: AppState): Action[] {
+  return [...machineActions(state), action('gdb')];
 }

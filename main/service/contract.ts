@@ -82,6 +82,8 @@ export const vmInfo = z.object({
   /** Milliseconds since the epoch. */
   createdAt: z.number(),
   startedAt: z.number().optional(),
+  /** Where it listens for gdb, while it does: what to type to connect. */
+  gdb: z.object({ address: z.string(), command: z.string() }).optional(),
   /** Its vm.json can't be read: `message` says why, `config` is a stand-in, and all it can do is be deleted. */
   damaged: z.literal(true).optional(),
 });
@@ -103,7 +105,8 @@ export const requests = {
   'vm.create': { params: vmConfig, result: vmInfo },
   'vm.update': { params: id.extend({ config: vmConfig }), result: vmInfo },
   'vm.delete': { params: id, result: z.object({}) },
-  'vm.start': { params: id, result: z.object({}) },
+  /** `paused`: it waits before its first instruction until it is resumed, by a debugger for example. */
+  'vm.start': { params: id.extend({ paused: z.boolean().optional() }), result: z.object({}) },
   'vm.pause': { params: id, result: z.object({}) },
   'vm.resume': { params: id, result: z.object({}) },
   'vm.reset': { params: id, result: z.object({}) },
@@ -138,6 +141,19 @@ export const requests = {
     result: z.object({}),
   },
   ...traceRequests,
+  /**
+   * Listens for gdb on the service's host: at [HOST:]PORT or unix:PATH, for as long as there is the VM, whatever its state.
+   * Without an address at a free port of the loopback interface. `warning`: others can reach it. docs/gdb.md.
+   */
+  'gdb.start': {
+    params: id.extend({
+      address: z.string().min(1).max(200).optional(),
+      architecture: z.enum(['auto', 'i8086', 'i386', 'x86-64']).default('auto'),
+    }),
+    result: z.object({ address: z.string(), command: z.string(), warning: z.string().optional() }),
+  },
+  /** Lets gdb go and listens no more. The VM stays as it is. */
+  'gdb.stop': { params: id, result: z.object({}) },
   'host.backends': { params: z.object({}), result: z.array(backendReport) },
   'host.info': {
     params: z.object({}),

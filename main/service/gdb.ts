@@ -26,7 +26,7 @@ export function openGdb(
 }
 
 /** What to type to connect to it. */
-export function gdbCommand({ address }: GdbServer): string {
+export function connectCommand({ address }: GdbServer): string {
   return `gdb -ex 'target remote ${address}'`;
 }
 

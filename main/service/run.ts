@@ -5,7 +5,7 @@ import type { GdbServer } from '../inspect/gdb/server.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { CrashReport, MachineStats, MachineStatus } from '../machine/protocol.ts';
 import type { SerialReader } from '../machine/serial-log.ts';
-import { gdbCommand, openGdb } from './gdb.ts';
+import { connectCommand, openGdb } from './gdb.ts';
 import type { RunOptions } from './run-options.ts';
 import { parseRunOptions, runUsage, UsageError } from './run-options.ts';
 import type { Input, Key } from './terminal.ts';
@@ -136,7 +136,7 @@ class Run {
     if (options.gdb === null) return;
     const { address } = options.gdb;
     this.gdb = await openGdb(address, machine, () => ({ config: options.config, ...options.gdb }));
-    const command = gdbCommand(this.gdb);
+    const command = connectCommand(this.gdb);
     if (options.json) {
       this.say({ event: 'gdb', address: this.gdb.address, command });
     } else {

@@ -54,7 +54,7 @@ export class Service {
       else this.#emit(event, { id: info.id });
     });
     const run =
-      (verb: Parameters<Vms['run']>[1]) =>
+      (verb: Exclude<Parameters<Vms['run']>[1], 'start'>) =>
       async ({ id }: { id: string }) => {
         await this.#vms.run(id, verb);
         return {};
@@ -67,7 +67,10 @@ export class Service {
         await this.#vms.delete(id);
         return {};
       },
-      'vm.start': run('start'),
+      'vm.start': async ({ id, paused }) => {
+        await this.#vms.run(id, 'start', paused);
+        return {};
+      },
       'vm.pause': run('pause'),
       'vm.resume': run('resume'),
       'vm.reset': run('reset'),
@@ -76,6 +79,11 @@ export class Service {
       'trace.query': ({ id, ...query }) => this.#vms.ask(id, 'trace.query', query),
       'trace.stats': ({ id }) => this.#vms.ask(id, 'trace.stats', null),
       'trace.export': ({ id, ...wanted }) => this.#vms.ask(id, 'trace.export', wanted),
+      'gdb.start': (wanted) => this.#vms.startGdb(wanted),
+      'gdb.stop': async ({ id }) => {
+        await this.#vms.stopGdb(id);
+        return {};
+      },
       'host.backends': () => backendReports(),
       'host.info': () => hostInfo(library.folder),
     };

@@ -1,6 +1,10 @@
+import { isLocal, openWarning, parseAddress } from '../inspect/gdb/address.ts';
+import { parseArchitecture } from '../inspect/gdb/registers.ts';
+import type { GdbServer } from '../inspect/gdb/server.ts';
 import type { MachineProcess } from '../machine/machine-process.ts';
 import type { Answer, Question, QuestionParams } from '../machine/protocol.ts';
-import type { VmConfig, VmInfo, VmState } from './contract.ts';
+import type { Params, Result, VmConfig, VmInfo, VmState } from './contract.ts';
+import { connectCommand, openGdb } from './gdb.ts';
 import { ServiceError } from './errors.ts';
 import type { DamagedRecord, Library, VmRecord } from './library.ts';
 
@@ -53,6 +57,7 @@ interface Vm {
   record: VmRecord;
   machine: Machine;
   startedAt?: number;
+  gdb?: GdbServer;
 }
 
 /**
@@ -118,17 +123,18 @@ export class Vms {
       throw error;
     }
     vm.machine.dispose();
+    await vm.gdb?.close();
     this.#listener('vm.removed', infoOf(vm));
   }
 
   /** Does what a button of the front end says. Ends when it is true: after powerOff the process is gone. */
-  async run(id: string, verb: Verb): Promise<void> {
+  async run(id: string, verb: Verb, paused = false): Promise<void> {
     const vm = this.#get(id);
     this.#check(vm, verb);
     if (verb !== 'start') return vm.machine[verb]();
     if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
     vm.startedAt = Date.now();
-    return vm.machine.start(vm.record.config);
+    return vm.machine.start({ ...vm.record.config, ...(paused ? { startPaused: true as const } : {}) });
   }
 
   /** Asks a VM's process about what goes on in it. */
@@ -138,6 +144,46 @@ export class Vms {
     return vm.machine.ask(question, params);
   }
 
+  /** Listens for gdb. One that listens already is told again, unless it is to be elsewhere. */
+  async startGdb({ id, address = '0', architecture }: Params<'gdb.start'>): Promise<Result<'gdb.start'>> {
+    const vm = this.#get(id);
+    if (vm.gdb !== undefined) {
+      if (vm.gdb.address !== address && address !== '0') {
+        const name = `"${vm.record.config.name}"`;
+        throw new ServiceError(
+          'wrong-state',
+          `${name} listens for gdb at ${vm.gdb.address}. Stop that first.`,
+        );
+      }
+      return gdbOf(vm.gdb);
+    }
+    const where = addressOf(address);
+    const server = await openGdb(where, vm.machine, () => ({
+      config: vm.record.config,
+      architecture: parseArchitecture(architecture ?? 'auto'),
+    }));
+    // Meanwhile it may have been deleted, or have been made to listen by somebody else.
+    if (this.#closed || this.#vms.get(id) !== vm || vm.gdb !== undefined) {
+      await server.close();
+      throw new ServiceError(
+        'wrong-state',
+        'Something else happened to this VM meanwhile. Look at it again.',
+      );
+    }
+    vm.gdb = server;
+    this.#say(vm);
+    return { ...gdbOf(server), ...(isLocal(where) ? {} : { warning: openWarning }) };
+  }
+
+  async stopGdb(id: string): Promise<void> {
+    const vm = this.#get(id);
+    const { gdb } = vm;
+    if (gdb === undefined) return;
+    delete vm.gdb;
+    await gdb.close();
+    this.#say(vm);
+  }
+
   machine(id: string): Machine {
     return this.#get(id).machine;
   }
@@ -145,6 +191,7 @@ export class Vms {
   /** Ends every VM and waits until their processes are gone. */
   async close(): Promise<void> {
     this.#closed = true;
+    await Promise.all([...this.#vms.values()].map(({ gdb }) => gdb?.close()));
     await Promise.all([...this.#vms.values()].map(({ machine }) => machine.powerOff()));
     this.kill();
   }
@@ -186,12 +233,25 @@ export class Vms {
   }
 }
 
-function infoOf({ record, machine, startedAt }: Vm): VmInfo {
+function addressOf(text: string): ReturnType<typeof parseAddress> {
+  try {
+    return parseAddress(text);
+  } catch (error) {
+    throw new ServiceError('invalid', `gdb.start: address: ${(error as Error).message}`);
+  }
+}
+
+function gdbOf(server: GdbServer): { address: string; command: string } {
+  return { address: server.address, command: connectCommand(server) };
+}
+
+function infoOf({ record, machine, startedAt, gdb }: Vm): VmInfo {
   const { state, backend, message } = machine.status;
   const info: VmInfo = { id: record.id, config: record.config, state, createdAt: record.createdAt };
   if (backend !== undefined) info.backend = backend;
   if (message !== undefined) info.message = message;
   if (startedAt !== undefined) info.startedAt = startedAt;
+  if (gdb !== undefined) info.gdb = gdbOf(gdb);
   return info;
 }
 

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef } from 'react';
 import type { KeyboardEvent } from 'react';
 import { useShallow } from 'zustand/react/shallow';
-import { machineActions, perform } from '../actions.ts';
+import { menuActions, perform } from '../actions.ts';
 import type { Action } from '../actions.ts';
 import { spell } from '../keyboard.ts';
 import { useApp, useAppState } from './context.ts';
@@ -16,7 +16,7 @@ interface Props {
 /** The context menu of the selected machine. */
 export function Menu({ at, onClose }: Props) {
   const store = useApp();
-  const shown = useAppState(useShallow(machineActions));
+  const shown = useAppState(useShallow(menuActions));
   const box = useRef<HTMLDivElement>(null);
 
   useLayoutEffect(() => {

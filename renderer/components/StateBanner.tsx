@@ -39,6 +39,11 @@ export function StateBanner({ vm }: { vm: VmInfo }) {
     >
       <StateLabel state={vm.state} />
       <p>{connected ? explain(vm) : LOST}</p>
+      {vm.gdb !== undefined && (
+        <p className="banner-gdb">
+          gdb: <code>{vm.gdb.command}</code>
+        </p>
+      )}
       {busy !== undefined && (
         <span className="banner-busy">
           <span className="late-spinner" aria-hidden="true" />

@@ -127,6 +127,65 @@ describe('input is checked', () => {
   });
 });
 
+describe('gdb', () => {
+  test('listens until it is stopped, and is told to everybody', async () => {
+    const { service, said } = await open();
+    const { id } = await service.call('vm.create', { ...calculator, guest: { kind: 'calc' } });
+    const started = await service.call('gdb.start', { id });
+    expect(started.address).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(started.command).toBe(`gdb -ex 'target remote ${started.address}'`);
+    expect(service.list().find((vm) => vm.id === id)?.gdb).toEqual(started);
+    expect(await service.call('gdb.start', { id })).toEqual(started);
+    expect(await failure(service.call('gdb.start', { id, address: '127.0.0.1:1' }))).toMatchObject({
+      kind: 'wrong-state',
+      message: expect.stringContaining(`listens for gdb at ${started.address}`) as unknown,
+    });
+    await service.call('gdb.stop', { id });
+    await service.call('gdb.stop', { id });
+    expect(service.list().find((vm) => vm.id === id)?.gdb).toBeUndefined();
+    expect(said).toHaveLength(3);
+    await service.close();
+  });
+
+  test('others are let in only where they were asked in, with a warning', async () => {
+    const { service } = await open();
+    const { id } = await service.call('vm.create', { ...calculator, guest: { kind: 'calc' } });
+    const { address, warning } = await service.call('gdb.start', { id, address: '0.0.0.0:0' });
+    expect([address.split(':')[0], warning]).toEqual(['0.0.0.0', expect.stringContaining('no password')]);
+    await service.call('vm.delete', { id });
+    await service.close();
+  });
+
+  test.each([
+    { name: 'an address that is none', address: 'nowhere', wanted: /HOST:PORT/ },
+    {
+      name: 'a folder that is not there',
+      address: 'unix:/nowhere/gdb',
+      wanted: /Can't listen for gdb at \/nowhere/,
+    },
+    {
+      name: 'an address of somebody else',
+      address: '192.0.2.1:0',
+      wanted: /Can't listen for gdb at 192\.0\.2\.1/,
+    },
+  ])('$name', async ({ address, wanted }) => {
+    const { service } = await open();
+    const { id } = await service.call('vm.create', { ...calculator, guest: { kind: 'calc' } });
+    expect(await failure(service.call('gdb.start', { id, address }))).toMatchObject({
+      message: expect.stringMatching(wanted) as unknown,
+    });
+    await service.close();
+  });
+
+  test('a machine waits for it before its first instruction', async () => {
+    const { service, machines } = await open();
+    const { id } = await service.call('vm.create', { ...calculator, guest: { kind: 'calc' } });
+    await service.call('vm.start', { id, paused: true });
+    expect(machines.at(-1)!.started).toMatchObject({ startPaused: true });
+    await service.close();
+  });
+});
+
 describe('the life of a VM', () => {
   test('is told to everybody as it happens', async () => {
     const { service, said, machines } = await open();
