@@ -453,6 +453,10 @@ export class EmulatorNvmm implements Nvmm {
     if (vcpu.exit.reason !== Exit.MEMORY) {
       throw new NvmmError(verb, 'EINVAL', `the last exit has reason ${vcpu.exit.reason}, not MEMORY`);
     }
+    if (vcpu.exit.memProt === Prot.EXEC) {
+      const where = vcpu.exit.memGpa.toString(16);
+      throw new NvmmError(verb, 'EFAULT', `the guest executes at 0x${where}, where no memory is`);
+    }
     emulated.assistMemory();
   }
 

@@ -92,7 +92,10 @@ struct machine {
 	uint32_t *free_slots;
 	size_t free_count;
 	uint32_t next_slot;
+	unsigned generation; /* tells machines of the same number apart */
 	struct vcpu *_Atomic vcpus[MAX_VCPUS];
+	/* Destroyed ones: KVM never gives up a vCPU before its machine, so they wait for their number to come again. */
+	struct vcpu *parked[MAX_VCPUS];
 	unsigned vcpu_count;
 };
 

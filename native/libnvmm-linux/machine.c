@@ -91,6 +91,7 @@ int nvmm_machine_create(struct nvmm_machine *mach)
 		m->created = time(NULL);
 		m->hva_count = m->vcpu_count = 0;
 		m->next_slot = 0;
+		m->generation++;
 		atomic_store(&m->used, true);
 		pthread_rwlock_unlock(&m->lock);
 		memset(mach, 0, sizeof(*mach));
@@ -111,9 +112,13 @@ int nvmm_machine_destroy(struct nvmm_machine *mach)
 		pthread_rwlock_wrlock(&m->lock);
 		struct vcpu *v = atomic_exchange(&m->vcpus[id], NULL);
 		m->vcpu_count -= v != NULL;
+		struct vcpu *parked = m->parked[id];
+		m->parked[id] = NULL;
 		pthread_rwlock_unlock(&m->lock);
 		if (v != NULL)
 			vcpu_retire(v);
+		if (parked != NULL)
+			vcpu_retire(parked);
 	}
 	pthread_rwlock_wrlock(&m->lock);
 	if (!m->used) {

@@ -25,6 +25,7 @@ static struct vcpu *pool_take(void)
 	if (v == NULL)
 		return NULL;
 	memset(v, 0, sizeof(*v));
+	v->fd = -1;
 	v->msr_page = calloc(1, PAGE);
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
@@ -76,18 +77,30 @@ void vcpu_leave(struct vcpu *v)
 
 static int open_vcpu(struct vcpu *v, struct machine *m, nvmm_cpuid_t id)
 {
-	do
+	while (v->fd < 0) {
 		v->fd = ioctl(m->fd, KVM_CREATE_VCPU, (unsigned long)id);
-	while (v->fd < 0 && errno == EINTR);
-	if (v->fd < 0)
-		return fail(errno == EEXIST ? EBUSY : errno, "KVM makes no vCPU %u: %s", id, strerror(errno));
-	v->run = mmap(NULL, library.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
-	if (v->run == MAP_FAILED) {
-		int error = errno;
-		close(v->fd);
-		return fail(error, "the run page of vCPU %u can't be mapped: %s", id, strerror(error));
+		if (v->fd < 0 && errno != EINTR)
+			return fail(errno == EEXIST ? EBUSY : errno, "KVM makes no vCPU %u: %s", id, strerror(errno));
+	}
+	if (v->run == NULL) {
+		void *run = mmap(NULL, library.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+		if (run == MAP_FAILED)
+			return fail(errno, "the run page of vCPU %u can't be mapped: %s", id, strerror(errno));
+		v->run = run;
 	}
 	return 0;
+}
+
+static void close_vcpu(struct vcpu *v)
+{
+	if (v->run != NULL)
+		munmap(v->run, library.run_size);
+	if (v->fd >= 0)
+		close(v->fd);
+	v->run = NULL;
+	v->fd = -1;
+	v->started = false;
+	pool_give(v);
 }
 
 /* All but the lock, the scratch page and the place in the pool. */
@@ -100,8 +113,10 @@ static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id, void *page)
 	atomic_store(&v->dying, false);
 	atomic_store(&v->running, false);
 	v->has_timer = false;
-	v->cpuid_conf_count = 0;
-	v->started = v->tpr_exits = v->int_window = v->nmi_window = false;
+	/* What has run keeps its CPUID: KVM takes one once. */
+	if (!v->started)
+		v->cpuid_conf_count = 0;
+	v->tpr_exits = v->int_window = v->nmi_window = false;
 	v->differs = v->xcr0_known = v->msrs_known = false;
 	v->tsc_reported = 0;
 	memset(&v->flight, 0, sizeof(v->flight));
@@ -118,7 +133,9 @@ static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id, void *page)
 static int prime(struct vcpu *v)
 {
 	struct kvm_sync_regs *sync = &v->run->s.regs;
-	if (ioctl(v->fd, KVM_GET_SREGS, &sync->sregs) != 0 || ioctl(v->fd, KVM_GET_VCPU_EVENTS, &sync->events) != 0)
+	struct kvm_vcpu_events none = {.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW};
+	v->run->kvm_dirty_regs = 0;
+	if (ioctl(v->fd, KVM_SET_VCPU_EVENTS, &none) != 0 || ioctl(v->fd, KVM_GET_SREGS, &sync->sregs) != 0 || ioctl(v->fd, KVM_GET_VCPU_EVENTS, &sync->events) != 0)
 		return fail(errno, "KVM gives no state of a new vCPU: %s", strerror(errno));
 	/* Without a local APIC in the kernel CPUID's APIC bit follows this. */
 	sync->sregs.apic_base = 0xFEE00800 | (v->id == 0 ? 0x100 : 0);
@@ -135,7 +152,12 @@ int nvmm_linux_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nv
 		return -1;
 	if (id >= library.max_vcpus)
 		return fail(EINVAL, "vCPU %u: the highest number is %u", id, library.max_vcpus - 1);
-	struct vcpu *v = pool_take();
+	pthread_rwlock_wrlock(&m->lock);
+	struct vcpu *v = m->parked[id];
+	m->parked[id] = NULL;
+	pthread_rwlock_unlock(&m->lock);
+	if (v == NULL)
+		v = pool_take();
 	if (v == NULL)
 		return fail(ENOMEM, "no memory for a vCPU");
 	/* Somebody with an old handle may look at it meanwhile. */
@@ -143,16 +165,18 @@ int nvmm_linux_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nv
 	reset_vcpu(v, id, page);
 	pthread_rwlock_wrlock(&m->lock);
 	int result = 0;
+	bool parked = false;
 	if (!m->used)
 		result = fail(ENOENT, "machine %u does not exist", mach->machid);
 	else if (m->vcpus[id] != NULL)
 		result = fail(EBUSY, "vCPU %u of machine %u exists already", id, mach->machid);
-	else if (open_vcpu(v, m, id) != 0)
+	else if (open_vcpu(v, m, id) != 0 || prime(v) != 0) {
+		/* KVM may have made it: then it is this number's, whatever failed afterwards. */
 		result = -1;
-	else if (prime(v) != 0) {
-		munmap(v->run, library.run_size);
-		close(v->fd);
-		result = -1;
+		if (v->fd >= 0) {
+			m->parked[id] = v;
+			parked = true;
+		}
 	} else {
 		v->machine = m;
 		atomic_store(&m->vcpus[id], v);
@@ -161,7 +185,8 @@ int nvmm_linux_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nv
 	pthread_rwlock_unlock(&m->lock);
 	pthread_mutex_unlock(&v->lock);
 	if (result != 0) {
-		pool_give(v);
+		if (!parked)
+			close_vcpu(v);
 		return -1;
 	}
 	vcpu->cpuid = id;
@@ -177,9 +202,10 @@ int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcp
 	return nvmm_linux_vcpu_create(mach, id, vcpu, NULL);
 }
 
-/* Ends a vCPU that its machine no longer lists, fetching it out of the guest if it must. */
-void vcpu_retire(struct vcpu *v)
+/* Ends a vCPU that its machine no longer lists, fetching it out of the guest if it must. KVM still has it. */
+static void end_vcpu(struct vcpu *v)
 {
+	static const struct nvmm_vcpu_conf_debug no_debug;
 	atomic_store(&v->dying, true);
 	/* The run loop looks at `dying` whenever it is turned back, but its thread may be just about to enter. */
 	while (pthread_mutex_trylock(&v->lock) != 0) {
@@ -187,11 +213,22 @@ void vcpu_retire(struct vcpu *v)
 		sched_yield();
 	}
 	tick_destroy(v);
-	munmap(v->run, library.run_size);
-	close(v->fd);
+	/* Who lent the page may be gone. */
+	v->comm = &v->own_comm;
+	memset(v->comm, 0, sizeof(*v->comm));
+	flight_abandon(v);
+	if (v->debug.control != 0)
+		(void)debug_configure(v, &no_debug);
 	v->machine = NULL;
 	pthread_mutex_unlock(&v->lock);
-	pool_give(v);
+}
+
+/* With its machine. */
+void vcpu_retire(struct vcpu *v)
+{
+	if (v->machine != NULL)
+		end_vcpu(v);
+	close_vcpu(v);
 }
 
 int nvmm_vcpu_destroy(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
@@ -204,10 +241,18 @@ int nvmm_vcpu_destroy(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	pthread_rwlock_wrlock(&m->lock);
 	struct vcpu *v = atomic_exchange(&m->vcpus[vcpu->cpuid], NULL);
 	m->vcpu_count -= v != NULL;
+	unsigned generation = m->generation;
 	pthread_rwlock_unlock(&m->lock);
 	if (v == NULL)
 		return fail(ENOENT, "vCPU %u of machine %u does not exist", vcpu->cpuid, mach->machid);
-	vcpu_retire(v);
+	end_vcpu(v);
+	pthread_rwlock_wrlock(&m->lock);
+	bool there = m->used && m->generation == generation;
+	if (there)
+		m->parked[vcpu->cpuid] = v;
+	pthread_rwlock_unlock(&m->lock);
+	if (!there)
+		vcpu_retire(v);
 	return 0;
 }
 

@@ -211,13 +211,15 @@ function check({ layout, call, path }: Library): void {
   }
 }
 
-let opened: Library | null = null;
-let usable = false;
+/** By system; but for tests there is one. */
+const libraries = new Map<string, Library>();
+const usable = new Set<Library>();
 
 /** Opens the library of this system. What can't be opened now may be later: nothing but success is remembered. */
 export function openLibrary(system: string = process.platform): Library {
-  opened ??= open(system);
-  if (usable) return opened;
+  const opened = libraries.get(system) ?? open(system);
+  libraries.set(system, opened);
+  if (usable.has(opened)) return opened;
   if (opened.call.init() !== 0) {
     const why = opened.call.reason?.() ?? '';
     throw new LibraryError(
@@ -227,6 +229,6 @@ export function openLibrary(system: string = process.platform): Library {
     );
   }
   check(opened);
-  usable = true;
+  usable.add(opened);
   return opened;
 }

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { afterEach, expect, it } from 'vitest';
+import { backends } from '../../main/machine/backends.ts';
 import { Exit, Gpr, Prot, State } from '../../main/nvmm/constants.ts';
 import { answerAll } from '../guests/calc-cases.ts';
 import { Session } from '../guests/session.ts';
@@ -44,7 +45,9 @@ onEachBackend('calculators', (backend) => {
     expect(vcpu.state.rip).toBe(3n);
   });
 
-  it('the calculator that is typed into', async () => {
+  it('the calculator that is typed into', async ({ skip }) => {
+    const absent = backends.find(({ name }) => name === backend.name)?.unavailable();
+    if (absent) skip(absent);
     const built = join(root, 'out/main/cli.js');
     const program = existsSync(built) ? [built] : ['--import', 'tsx', join(root, 'main/cli.ts')];
     const options = ['run', '--guest', 'calc', '--backend', backend.name];

@@ -3,9 +3,28 @@ import { Cr, EventType, Exit, Gpr, Msr, Prot, Seg, State } from '../../main/nvmm
 import type { Backend, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../../main/nvmm/nvmm.ts';
 import { VcpuConf } from '../../main/nvmm/constants.ts';
 import { kvmBackend, nvmmBackend } from '../../native/libnvmm/backends.ts';
+import { openLibrary } from '../../native/libnvmm/library.ts';
+import { LibNvmm } from '../../native/libnvmm/nvmm.ts';
+
+/**
+ * The binding as NetBSD has it, with copies of the state, over our library, which speaks the same version: on Linux that
+ * stands for systems whose own library is not here. It is loaded already, by its name, when kvm is there.
+ */
+const copyingBackend: Backend = {
+  name: 'nvmm',
+  unavailable: () => kvmBackend.unavailable(),
+  privateSize: () => 0,
+  open: (memory) => new LibNvmm('nvmm', openLibrary('netbsd'), memory),
+};
+const systems = process.platform === 'linux' ? copyingBackend : nvmmBackend;
+
+/** Whether the KVM of Linux is behind it. */
+export function onKvm({ name }: Backend): boolean {
+  return name === 'kvm' || (name === 'nvmm' && process.platform === 'linux');
+}
 
 /** Every backend, with the reason why it can't be tested here. */
-export const candidates = [emulatedBackend, kvmBackend, nvmmBackend].map((backend) => ({
+export const candidates = [emulatedBackend, kvmBackend, systems].map((backend) => ({
   name: backend.name,
   backend,
   reason: backend.unavailable(),

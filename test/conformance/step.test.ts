@@ -3,7 +3,7 @@ import { assemble } from '../../assets/guests/assembler/assembler.ts';
 import { emulatedBackend } from '../../main/emulator/backend.ts';
 import { DebugKind, Exit, Gpr, Intr, State, VcpuConf, VcpuConfSupport } from '../../main/nvmm/constants.ts';
 import type { Backend, DebugConf } from '../../main/nvmm/nvmm.ts';
-import { PAGE, Recorder, Rig } from './rig.ts';
+import { onKvm, PAGE, Recorder, Rig } from './rig.ts';
 import { onEachBackend } from './suite.ts';
 
 // VCPU_CONF_DEBUG: one instruction at a time, and stops at addresses.
@@ -150,7 +150,7 @@ onEachBackend('stepping', (backend) => {
     // A KVM without hardware support runs rings 0 to 2 by its emulator, which lacks instructions.
     if (at.includes('exit -1')) skip('this KVM does not know the instruction');
     const gap = softwareGaps[one.name];
-    if (backend.name === 'kvm' && gap !== undefined && at !== one.wanted) skip(gap);
+    if (onKvm(backend) && gap !== undefined && at !== one.wanted) skip(gap);
     expect(at).toBe(one.wanted);
     expect(states).toEqual(walk(emulatedBackend, one).states);
   });
@@ -204,7 +204,7 @@ onEachBackend('stepping', (backend) => {
     configure(rig, { ...NONE, breakpoints: [rip + 1n], watchpoints: [range] });
     const reason = rig.exit();
     const { debugKind, debugIndex } = rig.vcpu.exit;
-    if (backend.name === 'kvm' && (reason !== Exit.DEBUG || debugKind !== DebugKind.WATCHPOINT)) {
+    if (onKvm(backend) && (reason !== Exit.DEBUG || debugKind !== DebugKind.WATCHPOINT)) {
       skip("this KVM's emulator does not look at data breakpoints");
     }
     expect([reason, debugKind, debugIndex]).toEqual([Exit.DEBUG, DebugKind.WATCHPOINT, 0]);

@@ -63,8 +63,8 @@ int main(void)
 		round_of(page, i % 2 == 0);
 	}
 	CHECK(descriptors() == fds);
-	/* The allocator may take or give back a piece or two. */
-	CHECK(lines_of("/proc/self/maps") <= maps + 2);
+	/* The allocator, and more so a sanitizer's, takes and gives back pieces; a leak would be a thousand. */
+	CHECK(lines_of("/proc/self/maps") <= maps + 16);
 	printf("rounds: %d machines leave nothing behind\n", ROUNDS);
 	return 0;
 }
