@@ -1,3 +1,4 @@
+import type { DeviceNames } from '../devices/device-names.ts';
 import { lstat, open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
@@ -8,14 +9,16 @@ import type { ExitInfo } from './exit-info.ts';
 import { exitInfo } from './exit-info.ts';
 import type { ExitSource } from './exit-query.ts';
 import { Slices } from './exit-query.ts';
+import type { ExitTrace } from './exit-trace.ts';
 import { ExitRecord } from './exit-trace.ts';
 
 /**
  * The exit trace as a file: JSON lines (an ExitInfo each), or the Trace Event Format that Perfetto (ui.perfetto.dev)
  * and chrome://tracing read. All vCPUs, oldest first.
  *
- * It is written in slices between the I/O thread's other work, into a file beside the wanted one that takes its name
- * when it is complete.
+ * The traces are copied first, which takes a moment, so that a busy guest does not overwrite what waits to be written. The
+ * rest is done in slices between the I/O thread's other work, into a file beside the wanted one that takes its name when
+ * it is complete.
  */
 
 export type ExitFormat = 'jsonl' | 'perfetto';
@@ -34,7 +37,7 @@ export interface ExitExport {
 export interface ExitExported {
   records: number;
   bytes: number;
-  /** Records that new ones drove out of the trace before they could be written. */
+  /** Records that new ones drove out of the trace before they could be copied. */
   lost: number;
 }
 
@@ -92,7 +95,13 @@ async function write(
     done.bytes += bytes.length;
   };
   const slices = new Slices();
-  const streams = source.traces.map((_, vcpu) => walk(source, vcpu, wanted, slices, done));
+  const streams: AsyncGenerator<Found, void>[] = [];
+  for (const [vcpu, trace] of source.traces.entries()) {
+    const oldest = trace.first;
+    const copy = await trace.copy(() => slices.rest());
+    done.lost += copy.first - oldest;
+    streams.push(walk(copy, vcpu, source.names, wanted, slices));
+  }
   const heads = await Promise.all(streams.map((stream) => stream.next()));
   for (;;) {
     const first = earliest(heads);
@@ -116,22 +125,19 @@ interface Found {
 
 /** One vCPU's exits in order, with pauses for the thread's other work. */
 async function* walk(
-  { traces, names }: ExitSource,
+  { trace, first }: { trace: ExitTrace; first: number },
   vcpu: number,
+  names: DeviceNames,
   { filter, last }: ExitExport,
   slices: Slices,
-  done: ExitExported,
 ): AsyncGenerator<Found, void> {
-  const trace = traces[vcpu];
   const test = filter === undefined ? null : exitTest(filter, names);
   const record = new ExitRecord();
   const end = trace.count;
   let before: ExitInfo | null = null;
-  for (let at = last === undefined ? trace.first : Math.max(trace.first, end - last); at < end; at++) {
+  for (let at = last === undefined ? first : Math.max(first, end - last); at < end; at++) {
     if (slices.over()) await slices.rest();
-    if (!trace.read(at, record)) {
-      done.lost++;
-    } else if (test === null || test(record)) {
+    if (trace.read(at, record) && (test === null || test(record))) {
       const info = exitInfo(at, vcpu, record, names);
       if (before !== null) yield { info: before, next: info.run === before.run ? info.time : Infinity };
       before = info;

@@ -47,7 +47,11 @@ export interface ExitInfo {
 export function exitInfo(number: number, vcpu: number, record: ExitRecord, names: DeviceNames): ExitInfo {
   const { reason, direction, accesses, flags } = record;
   const info: ExitInfo = {
-    ...{ number, vcpu, run: record.run, time: Math.round(record.time), reason: exitName(reason) },
+    number,
+    vcpu,
+    run: record.run,
+    time: Math.round(record.time),
+    reason: exitName(reason),
     rip: address(record.ripLow, record.ripHigh),
   };
   if (record.instructions >= 0) info.instructions = record.instructions;

@@ -12,8 +12,8 @@ import type { Vcpu } from '../nvmm/nvmm.ts';
  * number of accesses and the first eight bytes that moved; should its memory side be a device, too, that is only counted.
  *
  * The writer never waits. It fills the slot after the last record, then publishes it by counting up; a reader copies a
- * record and looks at the count again: while that says that the writer was still far from coming round to the slot,
- * the copy is whole. "Far" is what SLOTS has more than KEPT, and much more than any processor reorders stores.
+ * record and looks at the count again: while that says that the writer was still GUARD records from coming round to the
+ * slot, the copy is whole. SLOTS has more than KEPT, so who has just learnt of the oldest record has time to read it.
  */
 
 /** Records that a reader may see. */
@@ -22,6 +22,12 @@ export const KEPT = 1_000_000;
 /** Slots of the ring: the next power of two, so that finding one is a mask. */
 const SLOTS = 2 ** 20;
 const MASK = SLOTS - 1;
+
+/** Far more records than a processor can have in its hands at once, whose stores it might reorder. */
+const GUARD = 4096;
+
+/** Records that copy() copies at once: a quarter of a MiB. */
+const COPIED = 4096;
 
 /** One record: 64 bytes, a cache line. */
 const RECORD = 64;
@@ -366,7 +372,32 @@ export class ExitTrace {
     into.duration = floats[(at + Field.DURATION) >>> 2];
     into.event = halves[(at + Field.EVENT) >>> 1];
     into.run = halves[(at + Field.RUN) >>> 1];
-    return this.count - number <= KEPT;
+    return this.count - number <= SLOTS - GUARD;
+  }
+
+  /**
+   * Copies all records, which takes 64 MiB, for somebody who needs long to look at them. `rest` is awaited now and then.
+   * The copy begins with the first record that it could get hold of.
+   */
+  async copy(rest: () => Promise<void>): Promise<{ trace: ExitTrace; first: number }> {
+    const buffer = createExitTrace();
+    const to = new Shared(buffer);
+    const { bytes } = this.shared;
+    const end = this.count;
+    let first = this.first;
+    for (let at = first; at < end;) {
+      const slot = this.shared.slot(at);
+      const records = Math.min(COPIED, end - at, SLOTS - (at & MASK));
+      to.bytes.set(bytes.subarray(slot, slot + records * RECORD), slot);
+      const whole = this.count - (SLOTS - GUARD);
+      if (whole > at) first = Math.min(whole, end);
+      at += records;
+      await rest();
+    }
+    const high = Math.floor(end / 2 ** 32);
+    to.words[COUNT_LOW] = end | 0;
+    to.words[COUNT_HIGH] = to.words[COUNT_HIGH_AGAIN] = high;
+    return { trace: new ExitTrace(buffer), first };
   }
 
   /** Accesses to a port. */

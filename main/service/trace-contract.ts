@@ -175,7 +175,7 @@ export const traceRequests = {
       last: number.min(1).optional(),
       overwrite: z.boolean().default(false),
     }),
-    /** `lost`: records that new ones drove out before they could be written. */
+    /** `lost`: records that new ones drove out before they could be copied. */
     result: z.object({ records: z.number(), bytes: z.number(), lost: z.number() }),
   },
 } as const;

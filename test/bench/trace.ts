@@ -41,7 +41,7 @@ function guest(rounds: number): Uint8Array {
     ...[0x49], //                              dec ecx
     ...[0x75, 0xf9], //                        jnz round
     ...[0xe4, 0x61], //                        in al, 0x61
-    ...[0xeb, 0xed], //                        jmp next
+    ...[0xeb, 0xef], //                        jmp next
   );
 }
 

@@ -187,13 +187,53 @@ describe('the ring', () => {
     const trace = new ExitTrace(buffer);
     const record = new ExitRecord();
     expect([trace.count, trace.first]).toEqual([KEPT + more, more]);
-    for (const number of [more - 1, 0, -1, KEPT + more]) expect(trace.read(number, record)).toBe(false);
+    for (const number of [KEPT + more - RING, 0, -1, KEPT + more]) {
+      expect(trace.read(number, record)).toBe(false);
+    }
     for (let number = more; number < KEPT + more; number += 997) {
       expect(trace.read(number, record) && isNumbered(record, number)).toBe(true);
     }
     // Another writer of the same ring (a thread that starts anew) goes on where it stands.
     numbered(new ExitTraceWriter(buffer))(KEPT + more);
     expect(trace.count).toBe(KEPT + more + 1);
+  });
+
+  it.each([0, 5, 2 ** 20 + 10, 2 ** 33])('can be copied, from record %d on', async (start) => {
+    const buffer = createExitTrace();
+    new Uint32Array(buffer, 0, 3).set([
+      start % 2 ** 32,
+      Math.floor(start / 2 ** 32),
+      Math.floor(start / 2 ** 32),
+    ]);
+    const add = numbered(new ExitTraceWriter(buffer));
+    for (let number = start; number < start + 10_000; number++) add(number);
+    let rests = 0;
+    const trace = new ExitTrace(buffer);
+    const copy = await trace.copy(async () => void rests++);
+    expect([copy.trace.count, copy.first]).toEqual([trace.count, trace.first]);
+    expect(rests).toBeGreaterThan(1);
+    const record = new ExitRecord();
+    for (let number = start; number < start + 10_000; number += 97) {
+      expect(copy.trace.read(number, record) && isNumbered(record, number)).toBe(true);
+    }
+  });
+
+  it('a copy begins where a writer that came round left off', async () => {
+    const buffer = createExitTrace();
+    const add = numbered(new ExitTraceWriter(buffer));
+    let next = 0;
+    while (next < RING) add(next++);
+    const trace = new ExitTrace(buffer);
+    const { first } = trace;
+    const copy = await trace.copy(async () => {
+      // As fast as the copy: what it comes to late has been overwritten.
+      for (let more = 0; more < 60_000 && next < 2 * RING; more++) add(next++);
+    });
+    expect(copy.first).toBeGreaterThan(first);
+    const record = new ExitRecord();
+    for (let number = copy.first; number < copy.trace.count; number++) {
+      expect(copy.trace.read(number, record) && isNumbered(record, number)).toBe(true);
+    }
   });
 
   it('counts beyond 32 bits', () => {
