@@ -299,6 +299,11 @@ int state_commit(struct vcpu *v, uint64_t flags)
 		/* The L bit means something in long mode only, where KVM insists on it. */
 		if ((sync->sregs.efer & EFER_LMA) == 0)
 			sync->sregs.cs.l = 0;
+		/*
+		 * Every bit here is an interrupt that KVM takes over. In the run page it only sets them, and never
+		 * clears one that has been delivered; what waits is in the events.
+		 */
+		memset(sync->sregs.interrupt_bitmap, 0, sizeof(sync->sregs.interrupt_bitmap));
 		v->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 	}
 	if ((flags & NVMM_X64_STATE_DRS) != 0 && commit_drs(v) != 0)

@@ -14,9 +14,11 @@ idt             equ BSS + 0x8000
 buffer          equ BSS + 0x9000
 stack_top       equ BSS + 0x20000
 stack_interrupt equ BSS + 0x28000       ; from ring 3
+stack_second    equ BSS + 0x2c000       ; of the second processor
 stack_user      equ BSS + 0x30000
 TRAMPOLINE      equ 0x8000              ; where the other processors start, in real mode
 arrived         equ 0x8f00              ; how many have
+ROUNDS          equ 500
 HIGH_MEMORY     equ 0x100100000         ; RAM there, if the machine has more than fits below 4 GiB
 
 CODE            equ 0x08
@@ -37,6 +39,7 @@ TPR             equ 0x80
 EOI             equ 0xb0
 SVR             equ 0xf0
 ICR             equ 0x300
+ICR_HIGH        equ 0x310
 LVT_TIMER       equ 0x320
 LVT_LINT0       equ 0x350
 COUNT           equ 0x380
@@ -47,6 +50,7 @@ NOWHERE         equ 0xfed80000          ; no device, no RAM
 VECTOR_PIT      equ 0x20
 VECTOR_TIMER    equ 0x40
 VECTOR_IPI      equ 0x41
+VECTOR_PING     equ 0x42
 
                 bits 32
                 org LOAD
@@ -412,6 +416,7 @@ interrupts:     mov rbx, exceptions
                 GATE VECTOR_PIT, on_pit
                 GATE VECTOR_TIMER, on_timer
                 GATE VECTOR_IPI, on_ipi
+                GATE VECTOR_PING, on_ping
                 mov al, 0x11                                    ; edge, cascade, ICW4
                 out PIC1, al
                 mov al, VECTOR_PIT
@@ -462,6 +467,13 @@ on_ipi:         inc qword [ipis]
                 mov dword [r15 + EOI], 0
                 iretq
 
+; On the second processor: answers the first.
+on_ping:        inc qword [pings]
+                mov dword [r15 + EOI], 0
+                mov dword [r15 + ICR_HIGH], 0
+                mov dword [r15 + ICR], 0x4000 + VECTOR_IPI
+                iretq
+
 ; The NMI, the processor's own interrupts, its timer, and the priority that holds them back.
 local_interrupts:
                 mov dword [r15 + ICR], 0x44400                  ; NMI to itself
@@ -498,9 +510,9 @@ local_interrupts:
                 CHECK "the local timer, in a loop that spins", 1
                 ret
 
-; Takes interrupts for some thousand instructions. One would do, but on a KVM that emulates ring 0 a millisecond may
+; Takes interrupts for some ten thousand instructions. One would do, but on a KVM that emulates ring 0 a time slice may
 ; pass before it looks.
-open_window:    mov ecx, 3000
+open_window:    mov ecx, 20000
                 sti
 .next:          loop .next
                 cli
@@ -586,24 +598,79 @@ processors:     mov rsi, trampoline
                 dec r12d
                 jnz .wait
                 mov eax, [arrived]
+                push rax
                 add al, '1'
                 mov [processors_count], al
                 mov rsi, processors_text
-                jmp put_string
+                call put_string
+                pop rax
+                test eax, eax
+                jz .end
+; A ball that goes to and fro: every wake-up of a spinning processor by another must arrive.
+                mov al, 0xff                                    ; without the PIT's ticks
+                out PIC1 + 1, al
+                mov qword [ipis], 0
+                mov ebx, 1
+.round:         mov dword [r15 + ICR_HIGH], 1 << 24
+                mov dword [r15 + ICR], 0x4000 + VECTOR_PING
+                sti
+                mov ecx, 20000000                               ; some seconds, at least
+.answer:        cmp [ipis], rbx
+                je .next
+                pause
+                loop .answer
+.next:          cli
+                cmp [ipis], rbx
+                jne .lost
+                inc ebx
+                cmp ebx, ROUNDS
+                jbe .round
+.lost:          mov rax, [pings]
+                CHECK "interrupts to the second processor", ROUNDS
+                mov rax, [ipis]
+                CHECK "and its answers", ROUNDS
+.end:           ret
 
 tick:           sti
                 hlt
                 cli
                 ret
 
+; Copied below 1 MiB: from real mode into long mode in one step. ds is 0.
                 bits 16
 trampoline:     xor ax, ax
                 mov ds, ax
-                lock inc word [arrived]
-.spin:          pause                                           ; QEMU 7.2 burns the host's CPU for one that halts
-                jmp .spin
+                o32 lgdt [TRAMPOLINE + .gdt - trampoline]
+                mov eax, cr4
+                or eax, 0x620
+                mov cr4, eax
+                mov eax, pml4
+                mov cr3, eax
+                mov ecx, 0xc0000080
+                rdmsr
+                or eax, 0x100
+                wrmsr
+                mov eax, cr0
+                or eax, 0x80010003
+                and eax, ~0x60000004                            ; CD, NW, EM
+                mov cr0, eax
+                jmp dword CODE:second
+.gdt:           dw gdt_end - gdt - 1
+                dd gdt
 trampoline_end:
                 bits 64
+second:         mov eax, DATA
+                mov ds, eax
+                mov es, eax
+                mov ss, eax
+                mov rsp, stack_second
+                mov r15d, LAPIC
+                lidt [idt_pointer]
+                mov dword [r15 + SVR], 0x1ff
+                lock inc dword [arrived]
+                sti
+.spin:          pause                                           ; QEMU 7.2 burns the host's CPU for one that halts
+                jmp .spin
 
 ; ---------------------------------------------------------------- exceptions: none is expected
 EXCEPTION_SIZE  equ 7                   ; bytes of each of these
@@ -720,15 +787,17 @@ gdt:            dq 0
                 dw 0x67, (tss - base + LOAD) & 0xffff
                 db (tss - base + LOAD) >> 16, 0x89, 0, 0
                 dq 0
-gdt_pointer:    dw $ - gdt - 1
+gdt_end:
+gdt_pointer:    dw gdt_end - gdt - 1
                 dq gdt
-idt_pointer:    dw 66 * 16 - 1
+idt_pointer:    dw 67 * 16 - 1
                 dq idt
 tss:            times 0x68 db 0
 ring3_pattern:  db 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 ticks:          dq 0
 timer_ticks:    dq 0
 ipis:           dq 0
+pings:          dq 0
 ring3_until:    dq 0
 ring3_stack:    dq 0
 nmis:           dd 0

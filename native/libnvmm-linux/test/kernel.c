@@ -181,6 +181,41 @@ static void from_outside(struct machine64 *m)
 	CHECK(port_count == 21);
 }
 
+static void *stop_until_done(void *argument)
+{
+	struct runner *r = argument;
+	for (unsigned i = 0; !atomic_load(&r->done); i++) {
+		CHECK(nvmm_vcpu_stop(&r->m->vcpu) == 0);
+		usleep(i % 5 * 10);
+	}
+	return NULL;
+}
+
+/* An interrupt is delivered once, although stops come before, in and after its delivery, and all state is set again. */
+static void once(struct machine64 *m)
+{
+	const uint64_t parts = NVMM_X64_STATE_SEGS | NVMM_X64_STATE_CRS | NVMM_X64_STATE_MSRS;
+	struct runner r = {.m = m};
+	pthread_t thread;
+	boot(m);
+	until_port(m, '1');
+	CHECK(pthread_create(&thread, NULL, stop_until_done, &r) == 0);
+	for (unsigned i = 0; i < 10 * ROUNDS; i++) {
+		do
+			step(m);
+		while ((m->vcpu.exit->exitstate.rflags & 0x200) == 0);
+		unsigned before = port_count;
+		inject(m, NVMM_VCPU_EVENT_INTR, 32, 0);
+		while (port_count == before)
+			step(m);
+		CHECK(port_count == i + 2 && ports[i + 1] == '2');
+		CHECK(nvmm_vcpu_getstate(&m->mach, &m->vcpu, parts) == 0);
+		CHECK(nvmm_vcpu_setstate(&m->mach, &m->vcpu, parts) == 0);
+	}
+	atomic_store(&r.done, true);
+	pthread_join(thread, NULL);
+}
+
 static void *run_to_error(void *argument)
 {
 	struct machine64 *m = argument;
@@ -216,6 +251,7 @@ int main(void)
 	CHECK(nvmm_vcpu_configure(&m.mach, &m.vcpu, NVMM_VCPU_CONF_CALLBACKS, &callbacks) == 0);
 	injection(&m);
 	stopping(&m);
+	once(&m);
 	machine64_destroy(&m);
 	machine64_create(&m, true);
 	CHECK(nvmm_vcpu_configure(&m.mach, &m.vcpu, NVMM_VCPU_CONF_CALLBACKS, &callbacks) == 0);
