@@ -1,21 +1,19 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../assets/guests/assembler/assembler.ts';
-import type { GdbServer } from '../../main/inspect/gdb/server.ts';
-import { MachineProcess } from '../../main/machine/machine-process.ts';
-import type { GuestSource, MachineConfig } from '../../main/machine/protocol.ts';
-import { openGdb } from '../../main/service/gdb.ts';
+import type { BackendChoice, GuestSource } from '../../main/machine/protocol.ts';
 import { candidates } from '../conformance/rig.ts';
 import { FakeGdb, framed } from '../unit/inspect/gdb-fakes.ts';
+import { debugged, gdb, printed, type Debugged } from './gdb-rig.ts';
 
 // The system's gdb, on machines in processes of their own: what is typed in docs/gdb.md, and what came of it.
 
 const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-gdb-'));
-const open: { machine: MachineProcess; server: GdbServer }[] = [];
+const open: Debugged[] = [];
 afterEach(async () => {
   for (const { machine, server } of open.splice(0)) {
     await server.close();
@@ -25,41 +23,11 @@ afterEach(async () => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const noGdb = spawnSync('gdb', ['--version']).error === undefined ? null : 'there is no gdb here';
-const emulated = candidates[0]!;
 
-/** A machine that waits for gdb before its first instruction. */
-async function waiting(guest: GuestSource, vcpus = 1): Promise<{ machine: MachineProcess; address: string }> {
-  const machine = new MachineProcess();
-  const config: MachineConfig = {
-    ...{ name: 'debugged', guest, memory: 16 * 2 ** 20, vcpus, backend: 'emulated', disks: [] },
-    startPaused: true,
-  };
-  await machine.start(config);
-  const server = await openGdb({ kind: 'tcp', host: '127.0.0.1', port: 0 }, machine, () => ({ config }));
-  open.push({ machine, server });
-  return { machine, address: server.address };
-}
-
-/** Runs gdb's commands, after it has connected; gives all that it said. */
-function gdb(address: string, commands: readonly string[], files: readonly string[] = []): Promise<string> {
-  const script = join(folder, 'script.gdb');
-  const lines = ['set pagination off', 'set debuginfod enabled off', 'set confirm off'];
-  writeFileSync(script, [...lines, `target remote ${address}`, ...commands, ''].join('\n'));
-  const child = spawn('gdb', ['-nx', '-batch', ...files, '-x', script], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let said = '';
-  const hear = (text: Buffer): void => void (said += text.toString());
-  child.stdout.on('data', hear);
-  child.stderr.on('data', hear);
-  // A breakpoint that is never met must not hold up everything else.
-  const patience = setTimeout(() => child.kill('SIGKILL'), 60_000);
-  return new Promise((resolve) =>
-    child.on('close', () => {
-      clearTimeout(patience);
-      resolve(said);
-    }),
-  );
+async function waiting(guest: GuestSource, backend: BackendChoice = 'emulated'): Promise<Debugged> {
+  const one = await debugged({ guest, backend });
+  open.push(one);
+  return one;
 }
 
 const symbols = assemble(readFileSync(join(root, 'assets/guests/calc/calc.asm'), 'utf8')).symbols;
@@ -67,45 +35,48 @@ const at = (label: string): string => `*0x${symbols.get(label)!.toString(16)}`;
 const where = (label: string): string => `0x${symbols.get(label)!.toString(16)}`;
 
 describe('gdb', () => {
-  const reason = noGdb ?? emulated.reason;
-  if (reason !== null) {
-    it('is not here', ({ skip }) => skip(reason));
+  if (noGdb !== null) {
+    it('is not here', ({ skip }) => skip(noGdb));
     return;
   }
 
-  it('breaks, steps, watches, and lets the calculator go', async () => {
-    const { machine, address } = await waiting({ kind: 'calc' });
-    const said = await gdb(address, [
-      ...['printf "at %#lx\\n", $pc', 'stepi', 'stepi', 'stepi', 'printf "then %#lx\\n", $pc'],
-      ...[
-        `break ${at('main')}`,
-        'continue',
-        'x/2i $pc',
-        'printf "efer %#lx cs %#x\\n", $efer, $cs',
-        'p $cr0',
-      ],
-    ]);
-    expect(said).toContain('at 0x100094');
-    expect(said).toContain('then 0x10009f');
-    expect(said).toContain(`Breakpoint 1, ${where('main').replace('0x', '0x0000000000')}`);
-    expect(said).toMatch(/=> 0x[0-9a-f]+:\tmovabs \$0x|=> 0x[0-9a-f]+:\tmov /);
-    expect(said).toMatch(/efer 0x(500|d00|d01) cs 0x/);
-    expect(said).toMatch(/= \[ PE .*PG \]/);
-    // gdb left at the end of its script: it detached, and the machine goes on.
-    expect(machine.status.state).toBe('running');
+  it.for(candidates)(
+    'breaks, steps, and lets the calculator go: $name',
+    async ({ name, reason }, { skip }) => {
+      if (reason !== null) skip(reason);
+      const { machine, address } = await waiting({ kind: 'calc' }, name);
+      const said = await gdb(address, [
+        ...['printf "at %#lx\\n", $pc', 'stepi', 'stepi', 'stepi', 'printf "then %#lx\\n", $pc'],
+        ...[
+          `break ${at('main')}`,
+          'continue',
+          'x/2i $pc',
+          'printf "efer %#lx cs %#x\\n", $efer, $cs',
+          'p $cr0',
+        ],
+      ]);
+      expect(said).toContain('at 0x100094');
+      expect(said).toContain('then 0x10009f');
+      expect(said).toContain(`Breakpoint 1, ${where('main').replace('0x', '0x0000000000')}`);
+      expect(said).toMatch(/=> 0x[0-9a-f]+:\tmovabs \$0x|=> 0x[0-9a-f]+:\tmov /);
+      expect(said).toMatch(/efer 0x(500|d00|d01) cs 0x/);
+      expect(said).toMatch(/= \[ PE .*PG \]/);
+      // gdb left at the end of its script: it detached, and the machine goes on.
+      expect(machine.status.state).toBe('running');
 
-    await machine.pause();
-    machine.serial[0]!.write(Buffer.from('(2+3)*7\r'));
-    const more = await gdb(address, [
-      ...[`hbreak ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax', `x/s ${where('line')}`],
-      ...['bt 1', `watch *(long *) ${where('evaluate_stack')}`, 'delete 1', 'info watchpoints', 'detach'],
-    ]);
-    expect(more).toContain('rax 35');
-    expect(more).toContain('"(2+3)*7"');
-    expect(more).toContain('hw watchpoint');
-    expect(more).toContain('detached');
-    await printed(machine, '\r\n35\r\n');
-  });
+      await machine.pause();
+      machine.serial[0]!.write(Buffer.from('(2+3)*7\r'));
+      const more = await gdb(address, [
+        ...[`hbreak ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax', `x/s ${where('line')}`],
+        ...['bt 1', `watch *(long *) ${where('evaluate_stack')}`, 'delete 1', 'info watchpoints', 'detach'],
+      ]);
+      expect(more).toContain('rax 35');
+      expect(more).toContain('"(2+3)*7"');
+      expect(more).toContain('hw watchpoint');
+      expect(more).toContain('detached');
+      await printed(machine, '\r\n35\r\n');
+    },
+  );
 
   it('writes registers and memory, linear and physical', async () => {
     const { machine, address } = await waiting({ kind: 'calc' });
@@ -260,18 +231,3 @@ describe('gdb', () => {
 
 /** Waits until the stub is free again. */
 const gone = (): Promise<unknown> => expect.poll(() => open[0]!.server.connected).toBe(false);
-
-/** Waits until the guest has printed something. */
-function printed(machine: MachineProcess, text: string): Promise<void> {
-  let all = '';
-  return new Promise((resolve) => {
-    machine.serial[0]!.attach({
-      from: 'start',
-      lossless: false,
-      onData: (data) => {
-        all += Buffer.from(data).toString('latin1');
-        if (all.includes(text)) resolve();
-      },
-    });
-  });
-}
