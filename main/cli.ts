@@ -4,6 +4,7 @@ import { gdbCommand } from './service/gdb-command.ts';
 import { version } from './service/host.ts';
 import { runCommand } from './service/run.ts';
 import { serveCommand } from './service/serve-command.ts';
+import { snapshotCommand } from './service/snapshot-command.ts';
 import { traceCommand } from './service/trace-command.ts';
 
 const usage = `Usage: vitrine COMMAND [options]
@@ -12,6 +13,10 @@ const usage = `Usage: vitrine COMMAND [options]
   serve    serves the window to a browser, and keeps the VMs
   gdb      makes a VM that a running serve keeps listen for gdb
   trace    shows the exits of a VM that a running serve keeps
+  snapshot takes, lists, compares, restores, clones and deletes snapshots of its VMs
+  restore  goes back to a snapshot
+  switch   moves a paused VM to another backend
+  vcpu     saves, compares and loads a vCPU's registers
   doctor   says which backends work here, and what to do about those that don't
 
 vitrine COMMAND --help says more. vitrine --version prints the version.
@@ -27,6 +32,11 @@ async function main(): Promise<number> {
       return serveCommand(rest);
     case 'gdb':
       return gdbCommand(rest);
+    case 'snapshot':
+    case 'restore':
+    case 'switch':
+    case 'vcpu':
+      return snapshotCommand(command, rest);
     case 'trace':
       return traceCommand(rest);
     case 'doctor':

@@ -144,6 +144,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
       ...lookingAnswers(this),
       ...timelineAnswers(this),
       ...this.tracing.answers(),
+      'disk.layers': () => this.disks.map(({ layerPaths }) => layerPaths),
       'snapshot.take': (order) => this.snapshots.take(order),
       'snapshot.restore': async (plan) => {
         await this.snapshots.restore(plan);

@@ -119,6 +119,8 @@ export interface Questions {
   /** Takes a snapshot of a machine that runs or is paused. */
   'snapshot.take': { params: SnapshotOrder; answer: SnapshotTaken };
   /** Puts the machine into the state of a snapshot; it goes on as before, running or paused. */
+  /** The files of each disk's layers, oldest first. */
+  'disk.layers': { params: null; answer: string[][] };
   'snapshot.restore': { params: RestorePlan; answer: null };
   /** Runs a paused machine on another backend from now on. */
   'backend.switch': { params: { backend: BackendChoice }; answer: null };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { snapshotEvents, snapshotRequests } from './snapshot-contract.ts';
 import { traceRequests } from './trace-contract.ts';
 
 export {
@@ -154,6 +155,7 @@ export const requests = {
   },
   /** Lets gdb go and listens no more. The VM stays as it is. */
   'gdb.stop': { params: id, result: z.object({}) },
+  ...snapshotRequests,
   'host.backends': { params: z.object({}), result: z.array(backendReport) },
   'host.info': {
     params: z.object({}),
@@ -169,6 +171,7 @@ export type Result<N extends RequestName> = z.infer<(typeof requests)[N]['result
 export const events = {
   'vm.changed': vmInfo,
   'vm.removed': z.object({ id: z.string() }),
+  ...snapshotEvents,
   /**
    * Console output: base64 of at most 64 KiB, in order. `offset` is the position of its first byte since the machine
    * was started: lower than expected after a restart, higher when output was skipped.

@@ -28,7 +28,7 @@ const TRASH = '.trash-';
 const idPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** How write-file-atomic names a file before it renames it. */
-const unfinishedWrite = /^(vms[/\\][^/\\]+[/\\]vm|library)\.json\.\d+$/;
+const unfinishedWrite = /^(vms[/\\][^/\\]+[/\\](vm|state)|library)\.json\.\d+$/;
 
 const vmFile = z.object({ format: z.literal(FORMAT), createdAt: z.number(), config: vmConfig });
 const libraryFile = z.object({ format: z.literal(FORMAT), welcomed: z.boolean() });
@@ -100,12 +100,27 @@ export class Library {
     return { records, damaged };
   }
 
-  async create(config: VmConfig, id = newId()): Promise<VmRecord> {
+  folderOf(id: string): string {
+    return join(this.#vms, id);
+  }
+
+  /** `fill` may put more than the vm.json into the folder of the new VM. */
+  async create(
+    config: VmConfig,
+    id = newId(),
+    fill: (folder: string) => Promise<void> = () => Promise.resolve(),
+  ): Promise<VmRecord> {
     const record: VmRecord = { id, createdAt: Date.now(), config };
     const making = join(this.#vms, NEW + id);
     await mkdir(making, { mode: 0o700 });
-    await this.#write(join(making, 'vm.json'), record);
-    await syncFolder(making);
+    try {
+      await this.#write(join(making, 'vm.json'), record);
+      await fill(making);
+      await syncFolder(making);
+    } catch (error) {
+      await rm(making, { recursive: true, force: true });
+      throw error;
+    }
     await rename(making, join(this.#vms, id));
     await syncFolder(this.#vms);
     return record;
@@ -176,12 +191,12 @@ function newId(): string {
   return `vm-${Array.from(randomBytes(12), (byte) => letters[byte % 32]).join('')}`;
 }
 
-async function writeJson(path: string, value: unknown): Promise<void> {
+export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
 }
 
 /** Forces a folder's entries to the disk: without it a rename may be lost when the power fails. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   // Windows has no such call for folders, and journals them itself.
   if (process.platform === 'win32') return;
   const handle = await open(path, 'r');

@@ -19,7 +19,7 @@ import { Vms, type Machine } from './vms.ts';
 type ServiceRequest = Exclude<RequestName, `console.${string}`>;
 type Handlers = { [N in ServiceRequest]: (params: z.output<(typeof requests)[N]['params']>) => unknown };
 
-type BroadcastName = 'vm.changed' | 'vm.removed';
+type BroadcastName = 'vm.changed' | 'vm.removed' | 'snapshot.changed';
 export type ServiceListener = <N extends BroadcastName>(event: N, data: EventData<N>) => void;
 
 export interface ServiceOptions {
@@ -82,6 +82,32 @@ export class Service {
       'gdb.start': (wanted) => this.#vms.startGdb(wanted),
       'gdb.stop': async ({ id }) => {
         await this.#vms.stopGdb(id);
+        return {};
+      },
+      'snapshot.list': ({ id }) => this.#vms.listSnapshots(id),
+      'snapshot.take': ({ id, name }) => this.#vms.takeSnapshot(id, name),
+      'snapshot.restore': async ({ id, snapshot, paused }) => {
+        await this.#vms.restoreSnapshot(id, snapshot, paused);
+        return {};
+      },
+      'snapshot.delete': async ({ id, snapshot }) => {
+        await this.#vms.deleteSnapshot(id, snapshot);
+        return {};
+      },
+      'snapshot.clone': async ({ id, snapshot, name }) => {
+        const { id: made } = await this.#vms.cloneSnapshot(id, snapshot, name);
+        return { id: made };
+      },
+      'snapshot.show': ({ id, snapshot }) => this.#vms.snapshots(id).show(id, snapshot),
+      'snapshot.diff': ({ id, snapshot, other }) => this.#vms.snapshots(id).diff(id, snapshot, other),
+      'snapshot.verify': ({ id, snapshot }) => this.#vms.snapshots(id).verify(id, snapshot),
+      'vm.switch': async ({ id, backend }) => {
+        await this.#vms.switchBackend(id, backend);
+        return {};
+      },
+      'vcpu.save': ({ id, vcpu }) => this.#vms.saveVcpu(id, vcpu),
+      'vcpu.load': async ({ id, vcpu, registers }) => {
+        await this.#vms.loadVcpu(id, vcpu, registers);
         return {};
       },
       'host.backends': () => backendReports(),

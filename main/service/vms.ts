@@ -7,6 +7,8 @@ import type { Params, Result, VmConfig, VmInfo, VmState } from './contract.ts';
 import { connectCommand, openGdb } from './gdb.ts';
 import { ServiceError } from './errors.ts';
 import type { DamagedRecord, Library, VmRecord } from './library.ts';
+import type { SnapshotInfo } from './snapshot-contract.ts';
+import { loadVcpu, saveVcpu, Snapshots } from './snapshots.ts';
 
 /** What is needed of a VM's process, so that tests can put another in its place. */
 export type Machine = Pick<
@@ -24,12 +26,15 @@ export type Machine = Pick<
   | 'dispose'
 >;
 
-export type Listener = (event: 'vm.changed' | 'vm.removed', info: VmInfo) => void;
+export type Listener = (event: 'vm.changed' | 'vm.removed' | 'snapshot.changed', info: VmInfo) => void;
 
 type Verb = 'start' | 'pause' | 'resume' | 'reset' | 'powerOff' | 'powerButton';
 
 /** In which states a verb makes sense; the machine's process says no too, but only we know the VM's name. */
-const allowed: Record<Verb | 'delete' | 'edit' | 'look', { states: VmState[]; way: string }> = {
+const allowed: Record<
+  Verb | 'delete' | 'edit' | 'look' | 'snapshot' | 'switch',
+  { states: VmState[]; way: string }
+> = {
   start: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
   pause: { states: ['running'], way: 'Only a running VM can be paused' },
   resume: { states: ['paused'], way: 'Only a paused VM can be resumed' },
@@ -41,6 +46,8 @@ const allowed: Record<Verb | 'delete' | 'edit' | 'look', { states: VmState[]; wa
   powerButton: { states: ['running'], way: 'Nobody would see its power button' },
   delete: { states: ['off', 'crashed', 'failed'], way: 'Power it off first' },
   look: { states: ['running', 'paused', 'crashed'], way: 'Only a VM that is on can be looked into' },
+  snapshot: { states: ['running', 'paused'], way: 'Start it: a VM that is off has no state to keep' },
+  switch: { states: ['paused'], way: 'Pause it first' },
   edit: { states: ['off', 'crashed', 'failed'], way: 'Power it off to change more than its name' },
 };
 
@@ -70,17 +77,26 @@ export class Vms {
   readonly #listener: Listener;
   readonly #vms = new Map<string, Vm>();
   readonly #damaged = new Map<string, DamagedRecord>();
+  readonly #snapshots: Snapshots;
   #closed = false;
 
   constructor(library: Library, makeMachine: () => Machine, listener: Listener) {
     this.#library = library;
     this.#makeMachine = makeMachine;
+    this.#snapshots = new Snapshots(library);
     this.#listener = listener;
   }
 
   async load(): Promise<void> {
     const { records, damaged } = await this.#library.load();
-    for (const record of records) this.#add(record);
+    for (const record of records) {
+      this.#add(record);
+      // Whatever can't be swept is told when it is needed.
+      await this.#snapshots
+        .store(record.id)
+        .sweep()
+        .catch(() => undefined);
+    }
     for (const record of damaged) this.#damaged.set(record.id, record);
   }
 
@@ -134,7 +150,76 @@ export class Vms {
     if (verb !== 'start') return vm.machine[verb]();
     if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
     vm.startedAt = Date.now();
-    return vm.machine.start({ ...vm.record.config, ...(paused ? { startPaused: true as const } : {}) });
+    return vm.machine.start({
+      ...vm.record.config,
+      disks: await this.#snapshots.disksOf(vm.record),
+      ...(paused ? { startPaused: true as const } : {}),
+    });
+  }
+
+  /** Snapshots of a VM: what only reads them. */
+  snapshots(id: string): Pick<Snapshots, 'show' | 'diff' | 'verify'> {
+    this.#get(id);
+    return this.#snapshots;
+  }
+
+  async listSnapshots(id: string): Promise<SnapshotInfo[]> {
+    this.#get(id);
+    return this.#snapshots.list(id);
+  }
+
+  async takeSnapshot(id: string, name: string): Promise<{ snapshot: SnapshotInfo; pausedMs: number }> {
+    const vm = this.#get(id);
+    this.#check(vm, 'snapshot');
+    const taken = await this.#snapshots.take(vm, name);
+    this.#listener('snapshot.changed', infoOf(vm));
+    return taken;
+  }
+
+  async restoreSnapshot(id: string, snapshot: string, paused: boolean): Promise<void> {
+    const vm = this.#get(id);
+    if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
+    await this.#snapshots.restore(vm, snapshot, async (config, disks, restore) => {
+      vm.record = { ...vm.record, config };
+      await this.#library.update(vm.record);
+      vm.startedAt = Date.now();
+      await vm.machine.start({
+        ...config,
+        disks,
+        restore,
+        ...(paused ? { startPaused: true as const } : {}),
+      });
+    });
+    this.#listener('snapshot.changed', this.#say(vm));
+  }
+
+  async deleteSnapshot(id: string, snapshot: string): Promise<void> {
+    const vm = this.#get(id);
+    await this.#snapshots.delete(id, snapshot);
+    this.#listener('snapshot.changed', infoOf(vm));
+  }
+
+  async cloneSnapshot(id: string, snapshot: string, name: string): Promise<VmInfo> {
+    this.#get(id);
+    return this.#say(this.#add(await this.#snapshots.clone(id, snapshot, name)));
+  }
+
+  async switchBackend(id: string, backend: VmConfig['backend']): Promise<void> {
+    const vm = this.#get(id);
+    this.#check(vm, 'switch');
+    await vm.machine.ask('backend.switch', { backend });
+  }
+
+  saveVcpu(id: string, vcpu: number): Promise<Record<string, unknown>> {
+    const vm = this.#get(id);
+    this.#check(vm, 'look');
+    return saveVcpu(vm, vcpu);
+  }
+
+  async loadVcpu(id: string, vcpu: number, registers: unknown): Promise<void> {
+    const vm = this.#get(id);
+    this.#check(vm, 'look');
+    await loadVcpu(vm, vcpu, registers);
   }
 
   /** Asks a VM's process about what goes on in it. */

@@ -48,8 +48,9 @@ export class MachineSnapshots {
 
   /** Writes a snapshot into an empty folder. The guest stands still while its state is taken, and runs on meanwhile. */
   async take(order: SnapshotOrder): Promise<SnapshotTaken> {
-    if (this.writing)
-      {throw new MachineError('wrong-state', 'Another snapshot is being written. Wait for it.');}
+    if (this.writing) {
+      throw new MachineError('wrong-state', 'Another snapshot is being written. Wait for it.');
+    }
     this.writing = true;
     const { host } = this;
     let frozen: FrozenMemory | null = null;

@@ -125,6 +125,12 @@ export class MemoryReader {
     }
   }
 
+  readPage(page: number, into: Uint8Array): void {
+    const owner = this.index.owner[page];
+    if (owner === ZERO) into.fill(0);
+    else this.files.get(owner).read(into, page * PAGE);
+  }
+
   /** Fills RAM, which starts at `start` of `host`: by mapping the files where the host can, else by reading them. */
   load(host: Uint8Array, start: number, memory: HostMemory | null): void {
     const { size } = this.index;
