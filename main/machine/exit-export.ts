@@ -186,7 +186,7 @@ function traceEvents(name: string, vcpus: number): Format {
   const labels = [label('process_name', threadOf(0), name)];
   for (let vcpu = 0; vcpu < vcpus; vcpu++) labels.push(label('thread_name', threadOf(vcpu), `vCPU ${vcpu}`));
 
-  // A reset sets the machine's clock back; in the file, time goes on from where the run before ended.
+  // A reset or a restore may set the machine's clock back; in the file, time goes on from where it was.
   let run: number | null = null;
   let origin = 0;
   let latest = 0;
@@ -194,9 +194,9 @@ function traceEvents(name: string, vcpus: number): Format {
     let reset = '';
     if (info.run !== run) {
       if (run !== null) {
-        origin = latest;
-        const mark = { ph: 'i', s: 'g', pid: PROCESS, tid: threadOf(info.vcpu), ts: origin / 1000 };
-        reset = `,\n${JSON.stringify({ ...mark, name: 'reset' })}`;
+        origin = Math.max(origin, latest - info.time);
+        const mark = { ph: 'i', s: 'g', pid: PROCESS, tid: threadOf(info.vcpu), ts: latest / 1000 };
+        reset = `,\n${JSON.stringify({ ...mark, name: 'reset or restore' })}`;
       }
       run = info.run;
     }

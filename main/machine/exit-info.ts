@@ -8,7 +8,7 @@ export interface ExitInfo {
   /** Records of a vCPU count from 0; the oldest go when there are a million. */
   number: number;
   vcpu: number;
-  /** Counts the machine's resets and restores, each of which may set its clock back. */
+  /** Counts resets, restores and changes of the backend: the machine's clock may have gone back. */
   run: number;
   /** ns on the machine's clock when the guest had left. */
   time: number;

@@ -58,7 +58,7 @@ const Field = {
   DURATION: 52,
   /** u16: 0x8000, the type (EventType) in bit 8 and the vector of the last event injected since the record before; or 0. */
   EVENT: 56,
-  /** u16: counts the machine's resets and restores, each of which may set its clock back. */
+  /** u16: counts resets, restores and changes of the backend: the machine's clock may have gone back. */
   RUN: 58,
 } as const;
 
@@ -134,9 +134,13 @@ export class ExitTraceWriter {
     this.shared = new Shared(buffer);
     this.written = new ExitTrace(buffer);
     this.count = this.written.count;
+    // Another vCPU's thread may have written here before: a machine that has changed its backend.
+    if (this.count > 0) {
+      this.run = this.shared.halves[(this.shared.slot(this.count - 1) + Field.RUN) >>> 1];
+    }
   }
 
-  /** The machine was switched on, reset or restored: its clock may have gone back. */
+  /** The machine was switched on, reset, restored or moved to another backend: its clock may have gone back. */
   restart(): void {
     this.run++;
     this.time = 0;

@@ -368,6 +368,7 @@ export class RunLoop {
     this.halted = halted;
     this.parked = parked;
     this.cr8 = vcpu.state.cr8;
+    this.trace?.restart();
     if (this.timeline === null) this.heldTsc = vcpu.state.msr(Msr.TSC);
     else {
       this.timeline.load(timeline);

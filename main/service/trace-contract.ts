@@ -52,7 +52,7 @@ export const exitInfo = z.object({
   /** Records of a vCPU count from 0. */
   number: z.number().int(),
   vcpu: z.number().int(),
-  /** Counts the machine's resets and restores, each of which may set its clock back. */
+  /** Counts resets, restores and changes of the backend: the machine's clock may have gone back. */
   run: z.number().int(),
   /** When the guest had left. */
   time: z.number(),

@@ -159,6 +159,17 @@ describe('a record says what happened', () => {
     ]);
   });
 
+  it('a thread that takes the place of another goes on counting runs', () => {
+    const { buffer, trace } = traced([{ time: 100 }]);
+    const next = new ExitTraceWriter(buffer);
+    next.restart();
+    write(next, [{ time: 110 }]);
+    expect(infos(trace).map(({ number, run, time }) => [number, run, time])).toEqual([
+      [0, 0, 100],
+      [1, 1, 110],
+    ]);
+  });
+
   it('counts accesses by port and device', () => {
     const { trace } = traced([
       { time: 1, io: { port: 0x3f8, size: 1, input: false, values: [1, 2, 3], device: UART } },
@@ -476,9 +487,9 @@ describe('exports', () => {
     expect(events.filter(({ ph }) => ph === 'X')).toHaveLength(16);
     expect(events.find(({ name }) => name === 'out 0x3f8 uart0')).toMatchObject({ ph: 'X', ts: 0.1, tid: 1 });
     // The second run begins where the first has ended, on whichever vCPU that was.
-    const at = events.findIndex(({ name }) => name === 'reset');
+    const at = events.findIndex(({ name }) => name === 'reset or restore');
     expect(events[at]).toMatchObject({ ph: 'i', s: 'g', ts: 10.5 });
-    expect(events[at + 1]).toMatchObject({ name: 'HALTED', ts: 10.55, dur: 0.03 });
+    expect(events[at + 1]).toMatchObject({ name: 'HALTED', ts: 10.5, dur: 0.03 });
   });
 
   it('only what a filter wants, and only the last', async () => {
