@@ -46,6 +46,8 @@ export interface TimelineHost {
   /** The goal is reached: the vCPU stands still until it has been paused. */
   reached(instructions: number): void;
   reset(): void;
+  /** Nothing will happen without an input. Absent: the vCPU sleeps until one comes. */
+  idle?(): void;
 }
 
 /**
@@ -204,6 +206,7 @@ export class Timeline {
       this.advance(gap);
       return;
     }
+    if (gap === Infinity && host.idle !== undefined) return host.idle();
     const start = performance.now();
     host.mailbox.sleep(ticket, Math.min(gap / 1e6, most));
     this.advance(Math.min(gap, Math.round((performance.now() - start) * 1e6)));
@@ -232,13 +235,14 @@ export class Timeline {
   /** Reached the goal: nothing goes on until somebody has seen it. */
   private stands(count: number): boolean {
     const { host } = this;
+    const { ticket } = host.mailbox;
     if (count >= this.goal) {
       this.goal = Infinity;
       this.standing = true;
       host.reached(count);
     }
     if (!this.standing) return false;
-    host.mailbox.sleep(host.mailbox.ticket, RETRY_MS);
+    host.mailbox.sleep(ticket, RETRY_MS);
     return true;
   }
 
