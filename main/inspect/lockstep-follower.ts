@@ -27,6 +27,8 @@ export class Follower {
   readonly ram: GuestRam;
   /** Null: it is stepped. */
   readonly time: InstructionTime | null;
+  /** It is the one that entries marked as joined are about. */
+  joins = false;
   /** Words of randomness that were given to the leader, and how many of them this one has taken. */
   words: number[] = [];
   wordsTaken = 0;
@@ -93,6 +95,7 @@ export class Follower {
 
   /** Does what the journal says. Throws Departure where it comes out otherwise. */
   apply(entry: Entry): void {
+    if (entry.joined === (this.joins ? 'done' : 'extra')) return;
     this.act(entry);
     const { registers, at } = entry;
     if (registers === undefined) return;

@@ -40,6 +40,11 @@ export type Entry = Action & {
   skipped: number;
   /** The general registers afterwards (144 bytes), where the action may have changed them. */
   registers?: Uint8Array;
+  /**
+   * Hardware does not stop after an instruction that loads the flags, but after the next one. So the follower is given
+   * what comes of this step (`done`), or does a step that the leader did not stop after (`extra`).
+   */
+  joined?: 'done' | 'extra';
 };
 
 /** The general registers, RIP and RFLAGS among the bytes of a state. */

@@ -1,6 +1,6 @@
 import { chooseBackend } from '../nvmm/registry.ts';
-import { VcpuConfSupport } from '../nvmm/constants.ts';
-import { VcpuState } from '../nvmm/layout.ts';
+import { Exit, ExitOffset, State, VcpuConfSupport } from '../nvmm/constants.ts';
+import { VcpuExit, VcpuState } from '../nvmm/layout.ts';
 import type { Backend, Nvmm } from '../nvmm/nvmm.ts';
 import { backends } from '../machine/backends.ts';
 import { MachineError } from '../machine/errors.ts';
@@ -115,6 +115,7 @@ export class Lockstep {
     const { counts } = this;
     this.leader = new Leader(this.backendA, (nvmm) => wrap(nvmm, 'a'), { ...config, counts });
     this.follower = this.newFollower(backendB, 'b');
+    this.follower.joins = true;
     for (const side of [this.leader.nvmm, this.follower.nvmm]) {
       if (counts || (side.capability().vcpuConfSupport & VcpuConfSupport.DEBUG) !== 0) continue;
       throw new MachineError(
@@ -141,13 +142,8 @@ export class Lockstep {
   run(): LockstepResult {
     const { leader, config } = this;
     leader.drive(() => {
-      if (this.checkpoint === null) this.begin();
-      else if (!this.compare()) return leader.stop();
-      if (leader.ended !== null || leader.position >= config.instructions) return leader.stop();
-      const until = Math.min(config.instructions, leader.position + this.piece);
-      if (this.counts) leader.go(until);
-      else if (this.stepTo(until)) this.again();
-      else leader.stop();
+      if (this.counts) this.nextPiece();
+      else this.stepAll();
     });
     const { difference, tolerated } = this;
     this.follower.close();
@@ -164,6 +160,25 @@ export class Lockstep {
       tolerated,
       difference,
     };
+  }
+
+  /** The leader stands at the end of a piece: on with the next one. */
+  private nextPiece(): void {
+    const { leader, config } = this;
+    if (this.checkpoint === null) this.begin();
+    else if (!this.compare()) return leader.stop();
+    if (leader.ended !== null || leader.position >= config.instructions) return leader.stop();
+    leader.go(Math.min(config.instructions, leader.position + this.piece));
+  }
+
+  private stepAll(): void {
+    const { leader, config } = this;
+    this.begin();
+    let same = true;
+    while (same && leader.ended === null && leader.position < config.instructions) {
+      same = this.stepTo(Math.min(config.instructions, leader.position + this.piece)) && this.compare();
+    }
+    leader.stop();
   }
 
   /** Both are where the leader is. */
@@ -222,52 +237,108 @@ export class Lockstep {
   /** Steps both; false when there is a difference. */
   private stepTo(until: number): boolean {
     const { leader, follower } = this;
-    const { nvmm } = leader;
-    let before = leader.state().slice();
+    let before = leader.state();
     while (leader.position < until && leader.ended === null) {
       const at = leader.position;
-      const from = nvmm.entries.length;
+      const from = leader.nvmm.entries.length;
       leader.step();
-      try {
-        for (const entry of nvmm.entries.slice(from)) follower.apply(entry);
-      } catch (error) {
-        if (!(error instanceof Departure)) throw error;
-        if (!this.mayDepart(before, nvmm.entries.slice(from))) {
-          this.report(at, before, error.message, leader.state(), follower);
-          return false;
-        }
+      const event = this.follow(from, before);
+      if (event !== null) {
+        this.report(at, before, event, leader.state(), follower);
+        return false;
       }
       leader.steps++;
       const after = leader.state();
       const found = compareStates(after, follower.state(), this.ignored);
       if (found.length > 0) {
-        const verdict = tolerate(found, this.codeAt(before), before);
-        if (verdict === null) {
+        if (!this.mayDiffer(found, before)) {
+          if (this.catchesUp(before)) {
+            before = leader.state();
+            continue;
+          }
           this.report(at, before, null, after, follower);
           return false;
         }
-        this.tolerated[verdict] = (this.tolerated[verdict] ?? 0) + 1;
-        follower.put(verdict.startsWith('FPU') ? 0x40 : 0x7f & ~0x20, after.slice());
       }
-      before = after.slice();
+      before = after;
     }
     return true;
   }
 
-  /** An instruction that one backend answers itself and the other leaves to its VMM. */
-  private mayDepart(before: Uint8Array, entries: readonly Entry[]): boolean {
-    const text = this.instructionAt(before);
-    if (!/^(rdmsr|wrmsr|cpuid)/.test(text)) return false;
-    const name = `${text}: answered by one backend, left to the VMM by the other`;
-    this.tolerated[name] = (this.tolerated[name] ?? 0) + 1;
-    this.follower.put(0x7f & ~0x20, this.leader.state().slice());
-    return entries.length > 0;
+  /** Hardware does not stop after an instruction that loads the flags it is stepped by, but after the next one. */
+  private loadsFlags(before: Uint8Array): boolean {
+    return /^(iret|popf|sysret|sysexit)/.test(this.instructionAt(before));
   }
 
-  private again(): void {
-    if (this.compare() && this.leader.ended === null && this.leader.position < this.config.instructions)
-      return;
-    this.leader.stop();
+  private note(reason: string): void {
+    this.tolerated[reason] = (this.tolerated[reason] ?? 0) + 1;
+  }
+
+  /** The follower does what the leader did in its last step; what it did otherwise, or null. */
+  private follow(from: number, before: Uint8Array): string | null {
+    const { leader, follower } = this;
+    const { entries } = leader.nvmm;
+    if (this.config.b === 'kvm' && this.loadsFlags(before) && entries.slice(from).every(isRun)) {
+      // It would not stop after this instruction, but after the next one: it is given what comes of it.
+      for (const entry of entries.slice(from)) entry.joined = 'done';
+      this.note(GIVEN);
+      this.feed(State.ALL & ~State.INTR);
+      return null;
+    }
+    for (let i = from; i < entries.length; i++) {
+      try {
+        follower.apply(entries[i]);
+      } catch (error) {
+        if (!(error instanceof Departure)) throw error;
+        if (this.config.a === 'kvm' && this.loadsFlags(before) && entries[i].kind === 'run') {
+          // The leader has the exit of the next instruction; the follower was one behind.
+          this.note(JOINED);
+          entries.splice(i, 0, stepEntry(entries[i]));
+          continue;
+        }
+        return this.mayDepart(before) ? null : error.message;
+      }
+    }
+    return null;
+  }
+
+  /** The leader has done the next instruction as well: so does the follower. */
+  private catchesUp(before: Uint8Array): boolean {
+    const { leader, follower, config } = this;
+    if (config.a !== 'kvm' || !this.loadsFlags(before)) return false;
+    const { entries } = leader.nvmm;
+    const extra = stepEntry(entries.at(-1)!);
+    entries.push(extra);
+    follower.apply(extra);
+    this.note(JOINED);
+    const found = compareStates(leader.state(), follower.state(), this.ignored);
+    return found.length === 0 || this.mayDiffer(found, before);
+  }
+
+  /** Whether these may differ after the instruction; the follower then gets the leader's. */
+  private mayDiffer(found: RegisterDifference[], before: Uint8Array): boolean {
+    const verdict = tolerate(found, this.codeAt(before), before);
+    if (verdict === null) return false;
+    this.note(verdict);
+    this.feed(verdict.startsWith('FPU') ? State.FPU : State.ALL & ~State.INTR);
+    return true;
+  }
+
+  /** The follower gets the leader's registers, now and whenever this is repeated. */
+  private feed(flags: number): void {
+    const { leader, follower } = this;
+    const state = leader.state();
+    leader.nvmm.entries.push({ kind: 'set', flags, state, at: leader.position - 1, skipped: 0 });
+    follower.put(flags, state);
+  }
+
+  /** An instruction that one backend answers itself and the other leaves to its VMM. */
+  private mayDepart(before: Uint8Array): boolean {
+    const text = this.instructionAt(before);
+    if (!/^(rdmsr|wrmsr|cpuid)/.test(text)) return false;
+    this.note(`${text}: answered by one backend, left to the VMM by the other`);
+    this.feed(State.ALL & ~State.INTR);
+    return true;
   }
 
   // ---- Finding the instruction --------------------------------------------------------------------------
@@ -361,6 +432,18 @@ export class Lockstep {
     return leader.readCode(linear, LONGEST_INSTRUCTION);
   }
 }
+
+const JOINED = 'instructions that load the flags: stepped together with the next';
+const GIVEN = 'instructions that load the flags: done by the leader alone';
+/** The leader may have set the task priority before the instruction: that is in the state that it gives. */
+const isRun = ({ kind }: Entry): boolean => kind === 'run' || kind === 'set';
+
+/** A step that only the follower does. */
+const stepEntry = ({ at, skipped }: Entry): Entry => {
+  const exit = new VcpuExit(new Uint8Array(ExitOffset.SIZE));
+  exit.reason = Exit.DEBUG;
+  return { kind: 'run', exit: exit.bytes, at, skipped, joined: 'extra' };
+};
 
 const NOTHING: ReadonlySet<string> = new Set();
 const STEPPED: ReadonlySet<string> = new Set(['TSC', 'interrupt state']);
