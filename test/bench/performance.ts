@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, release, type, version } from 'node:os';
+import { cpus, release, type } from 'node:os';
 import { join } from 'node:path';
 import { root, textOption } from './bench.ts';
 import { page, picture } from './performance-page.ts';
@@ -25,7 +25,7 @@ function machine(): string[] {
   const { length, 0: cpu } = cpus();
   return [
     `${cpu.model.trim()}, ${length} CPUs`,
-    `${type()} ${release()} (${version()})`,
+    `${type()} ${release().replace(/-.*/, '')}`,
     `Node ${process.version} (V8 ${process.versions.v8})`,
     /QEMU emulator version \S+( \([^)]*\))?/.exec(qemu)?.[0] ?? 'QEMU is not installed',
     `v86 ${manifest.version}`,
@@ -44,7 +44,9 @@ const measured: Performance = {
   profile: profile === '' ? (before.profile ?? null) : read<Performance['profile']>(profile),
   boot: boot === '' ? (before.boot ?? null) : read<Performance['boot']>(boot),
 };
-writeFileSync(file('performance.json'), `${JSON.stringify(measured, null, 1)}\n`);
+const short = (_key: string, value: unknown): unknown =>
+  typeof value === 'number' ? Math.round(value * 1000) / 1000 : value;
+writeFileSync(file('performance.json'), JSON.stringify(measured, short));
 writeFileSync(file('performance.svg'), picture(measured));
 
 const text = readFileSync(file('performance.md'), 'utf8');
@@ -54,4 +56,8 @@ writeFileSync(
   file('performance.md'),
   `${text.slice(0, from + START.length)}\n\n${page(measured)}\n\n${text.slice(to)}`,
 );
+// As the rest of docs is formatted.
+const pages = ['performance.json', 'performance.md'].map(file);
+const formatted = spawnSync('npx', ['prettier', '--write', ...pages], { cwd: root, encoding: 'utf8' });
+if (formatted.status !== 0) throw new Error(`prettier: ${formatted.stderr}`);
 console.log('docs/performance.json, performance.svg and performance.md are written');

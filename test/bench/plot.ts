@@ -81,7 +81,8 @@ function panelOf(panel: Panel, peers: readonly string[], top: number): string[] 
     const weight = strong ? ' font-weight="bold"' : '';
     out.push(text(LEFT - 14, y + 4, label, ` text-anchor="end"${weight}`));
     out.push(`<line x1="${LEFT}" y1="${y}" x2="${WIDTH - RIGHT}" y2="${y}" stroke="#eeeeee"/>`);
-    peers.forEach((peer, i) => {
+    // The first one comes last, so that it lies on top.
+    [...peers.entries()].reverse().forEach(([i, peer]) => {
       const value = dots[peer];
       if (value === undefined) return;
       out.push(dot(xOf(value), y, i, `${label}, ${peer}: ${value.toPrecision(3)}`));

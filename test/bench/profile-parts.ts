@@ -45,7 +45,7 @@ export const timeByFunction = (profile: V8Profile): [string, number][] =>
   );
 
 /** Parts with less than this share are summed up as others, in percent. */
-const LEAST = 3;
+const LEAST = 5;
 
 /** A line for each guest: how much it executed, how fast, and the shares of the parts. */
 export function profileTable(guests: readonly ProfiledGuest[]): string {

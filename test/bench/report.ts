@@ -56,7 +56,7 @@ export interface Performance {
 
 export interface ProfiledGuest {
   name: string;
-  /** Milliseconds: of one repetition of a row, of a boot all until it is off. */
+  /** CPU time of the vCPU's thread, in milliseconds: of one repetition of a row, of a boot to /init. */
   time: number;
   instructions: number;
   /** What --stats counts in that time. */
