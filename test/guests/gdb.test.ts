@@ -1,10 +1,15 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../assets/guests/assembler/assembler.ts';
 import type { BackendChoice, GuestSource } from '../../main/machine/protocol.ts';
+import { gdbCommand } from '../../main/service/gdb-command.ts';
+import { LocalSocket } from '../../main/service/local-socket.ts';
+import { localSocketPath } from '../../main/service/paths.ts';
+import { Service } from '../../main/service/service.ts';
 import { candidates } from '../conformance/rig.ts';
 import { FakeGdb, framed } from '../unit/inspect/gdb-fakes.ts';
 import { debugged, gdb, printed, type Debugged } from './gdb-rig.ts';
@@ -170,11 +175,11 @@ describe('gdb', () => {
       ],
       ...['monitor stop exception 6', 'continue', 'x/i $pc', 'monitor delete 2', 'monitor delete 2', 'kill'],
     ]);
-    expect(said).toMatch(/Breakpoint 1: OUT to port 0x3f[0-9a-f] at/);
-    expect(said).toMatch(/1 port 0x3f8-0x3ff out, 1 hits/);
+    expect(said).toMatch(/Stop 1: OUT to port 0x3f[0-9a-f] at/);
+    expect(said).toMatch(/stop 1 +port 0x3f8-0x3ff out, 1 hits/);
     expect(said).toMatch(/#UD at 0x[0-9a-f]+/);
     expect(said).toContain('ud2');
-    expect(said).toContain('delete: 2 is no stop of yours.');
+    expect(said).toContain('delete: there is no stop 1.');
   });
 
   it('goes in the middle of a step, and comes again', async () => {
@@ -231,3 +236,90 @@ describe('gdb', () => {
 
 /** Waits until the stub is free again. */
 const gone = (): Promise<unknown> => expect.poll(() => open[0]!.server.connected).toBe(false);
+
+describe('docs/gdb.md', () => {
+  if (noGdb !== null) {
+    it('is not run', ({ skip }) => skip(noGdb));
+    return;
+  }
+
+  it('every command of it works', async () => {
+    const text = readFileSync(join(root, 'docs/gdb.md'), 'utf8');
+    const commands = [...text.matchAll(/```gdb\n(.*?)```/gs)].flatMap(([, block]) =>
+      block!.trim().split('\n'),
+    );
+    expect(commands.length).toBeGreaterThan(40);
+    const { address } = await waiting({ kind: 'calc' });
+    const said = await gdb(address, [
+      ...commands.flatMap((line) => [`echo >>> ${line}\\n`, line]),
+      'echo done\\n',
+      'kill',
+    ]);
+    const complaints = said
+      .split('\n')
+      .filter((line) =>
+        /cannot|\binvalid\b|undefined|not supported|no symbol|failure|there is no|error/i.test(line),
+      )
+      .filter((line) => !line.startsWith('>>> '));
+    expect(complaints).toEqual([]);
+    expect(said).toContain('\ndone\n');
+    expect(said).toMatch(/>>> monitor stops\nstop 1 +port 0x3f8-0x3ff out, 0 hits\n/);
+    expect(said).toMatch(/Stop 1: OUT to port 0x3f/);
+    expect(said).toMatch(/>>> info registers eip\neip +0x/);
+  });
+});
+
+describe('the commands', () => {
+  const program = ['--import', 'tsx', join(root, 'main/cli.ts')];
+
+  it('vitrine run --gdb says where, and waits', async () => {
+    const child = spawn(process.execPath, [
+      ...[...program, 'run', '--guest', 'calc', '--backend', 'emulated', '--json'],
+      ...['--gdb', '0', '--gdb-wait'],
+    ]);
+    let out = '';
+    child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    await expect.poll(() => out, { timeout: 30_000 }).toContain('"event":"gdb"');
+    const events = out.split('\n').filter((line) => line.includes('"event":"gdb"'));
+    const { address, command } = JSON.parse(events[0]!) as { address: string; command: string };
+    expect(command).toBe(`gdb -ex 'target remote ${address}'`);
+    const line = await FakeGdb.connect(Number(address.split(':')[1]));
+    expect(await line.ask('?')).toMatch(/^T05thread:1;.*10:9400100000000000;$/);
+    line.say(framed('k'));
+    expect(await ended).toBe(0);
+  });
+
+  it('vitrine gdb makes a VM of a service listen', async () => {
+    const library = mkdtempSync(join(folder, 'library-'));
+    const service = await Service.open({ folder: library });
+    const local = await LocalSocket.open(localSocketPath(library), service);
+    const say = async (...args: string[]): Promise<[number, string]> => {
+      let text = '';
+      const sink = new Writable({
+        write(chunk, _encoding, done) {
+          text += String(chunk);
+          done();
+        },
+      });
+      return [await gdbCommand(args, { output: sink, errors: sink, library }), text];
+    };
+    const [status, said] = await say('Calculator');
+    expect([status, said]).toEqual([
+      0,
+      expect.stringMatching(/^gdb -ex 'target remote 127\.0\.0\.1:\d+'\n$/),
+    ]);
+    const line = await FakeGdb.connect(Number(/:(\d+)'/.exec(said)![1]));
+    expect(await line.ask('?')).toBe('W00');
+    await service.call('vm.start', { id: 'calculator', paused: true });
+    expect(await line.ask('?')).toMatch(/^T05/);
+    expect(await say('Calculator', '--stop')).toEqual([0, '']);
+    await line.end();
+    expect((await service.call('vm.list', {}))[0]).toMatchObject({ state: 'paused' });
+    expect(await say('Nobody')).toEqual([1, expect.stringContaining('There is no VM "Nobody"')]);
+    expect(await say('Calculator', '--address', 'x')).toEqual([1, expect.stringContaining('HOST:PORT')]);
+    expect((await say())[0]).toBe(2);
+    await local.close();
+    await service.close();
+  });
+});

@@ -31,8 +31,8 @@ const commands: Readonly<Record<string, Handler>> = {
   C: forwards,
   s: forwards,
   S: forwards,
-  bs: () => '',
-  bc: () => '',
+  bs: (stub) => afterRun(stub, () => stub.back(stub.resumed ?? stub.selected)),
+  bc: (stub) => afterRun(stub, () => stub.back(null)),
   D: async (stub) => {
     await stub.removeAll();
     if (stub.machine.status.state === 'paused') await stub.target.resume();
@@ -108,7 +108,7 @@ const commands: Readonly<Record<string, Handler>> = {
     for (const word of rest.replace(/^:/, '').split(';')) {
       if (word.endsWith('+')) stub.accepts.add(word.slice(0, -1));
     }
-    return supported;
+    return stub.target.reverse === undefined ? supported : `${supported};ReverseStep+;ReverseContinue+`;
   },
   qSymbol: () => OK,
   'qXfer:features:read:': async (stub, rest) => {
@@ -175,7 +175,7 @@ async function afterRun(stub: Stub, run: () => Promise<Ended>): Promise<Reply> {
   const how = await run();
   if (!('stop' in how)) return ended(how);
   await stub.announce(how.stop);
-  return stub.stopReply(how.stop);
+  return stub.stopReply(how.stop, how.begin);
 }
 
 /** The machine is gone: to gdb a process that exited, or was killed. */

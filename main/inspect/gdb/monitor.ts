@@ -100,8 +100,9 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'stops at: exit REASON | port N[-N] [in|out] | msr N [read|write] | exception N | triple-fault',
     run: async (stub, words) => {
       const { id, note } = await stub.target.add(parseStop(words));
-      stub.own.add(id);
-      stub.print(`Stop ${id}: ${words.join(' ')}${note === undefined ? '' : ` (${note})`}\n`);
+      const number = Math.max(0, ...stub.own.keys()) + 1;
+      stub.own.set(number, id);
+      stub.print(`Stop ${number}: ${words.join(' ')}${note === undefined ? '' : ` (${note})`}\n`);
     },
   },
   stops: {
@@ -109,7 +110,7 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'what the machine stops at, whoever asked for it, with hits',
     run: async (stub) => {
       for (const { id, breakpoint, hits } of await stub.target.list()) {
-        stub.print(`${String(id).padStart(4)} ${breakpointText(breakpoint)}, ${hits} hits\n`);
+        stub.print(`${stub.ownerOf(id).padEnd(9)} ${breakpointText(breakpoint)}, ${hits} hits\n`);
       }
     },
   },
@@ -117,8 +118,10 @@ const commands: Readonly<Record<string, Command>> = {
     usage: 'delete N',
     help: 'takes a stop of `monitor stop` away',
     run: async (stub, [word]) => {
-      const id = count(word ?? '', 'delete', Number.MAX_SAFE_INTEGER);
-      if (!stub.own.delete(id)) throw new RemoteError(Errno.NOENT, `delete: ${id} is no stop of yours.`);
+      const number = count(word ?? '', 'delete', Number.MAX_SAFE_INTEGER);
+      const id = stub.own.get(number);
+      if (id === undefined) throw new RemoteError(Errno.NOENT, `delete: there is no stop ${number}.`);
+      stub.own.delete(number);
       await stub.target.remove(id);
     },
   },

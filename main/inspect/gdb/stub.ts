@@ -12,6 +12,18 @@ import { LinearMemory } from './memory.ts';
 /** A VM's process as gdb needs it, beside its target: its state, and verbs that `monitor` and `kill` have. */
 export type GdbMachine = Pick<MachineProcess, 'ask' | 'status' | 'onStatus' | 'powerButton' | 'powerOff'>;
 
+/** Where going back has led; `begin`: nothing earlier is known. */
+export interface Reversed {
+  stop: Stop;
+  begin?: true;
+}
+
+/** A machine that can go back: to the instruction before, and to the last breakpoint or watchpoint that was met. */
+export interface Reverse {
+  step(vcpu: number): Promise<Reversed>;
+  goOn(): Promise<Reversed>;
+}
+
 /** The part of a DebugTarget that is used here. */
 export type GdbTarget = Pick<
   DebugTarget,
@@ -26,7 +38,7 @@ export type GdbTarget = Pick<
   | 'add'
   | 'remove'
   | 'list'
->;
+> & { readonly reverse?: Reverse | undefined };
 
 export interface StubOptions {
   /** Bytes of RAM. */
@@ -38,7 +50,7 @@ export interface StubOptions {
 }
 
 /** How a wait for the guest ended: it stopped, or there is no machine any more. */
-export type Ended = { stop: Stop } | { state: 'off' | 'failed' };
+export type Ended = { stop: Stop; begin?: true } | { state: 'off' | 'failed' };
 
 /** gdb's signal numbers. */
 export const Signal = { NONE: 0, INT: 2, TRAP: 5, SEGV: 11 } as const;
@@ -66,8 +78,8 @@ export class Stub {
   forced: Architecture | null;
   /** What failed last, in words: older versions of gdb show a number alone. */
   lastError = '';
-  /** What `monitor stop` made: it goes with gdb. */
-  readonly own = new Set<number>();
+  /** What `monitor stop` made: the machine's numbers by ours. It goes with gdb. */
+  readonly own = new Map<number, number>();
   /** Documents that gdb reads piece by piece, as they were when it began. */
   readonly documents = { features: '', threads: '' };
   running = false;
@@ -102,9 +114,11 @@ export class Stub {
   /** Stops the machine if it runs, as gdb expects of what it connects to. Null: there is no machine to stop. */
   async halt(): Promise<Stop | null> {
     const state = await this.started();
-    if (state === 'running') this.lastStop = { ...(await this.target.pause()), reason: 'step' };
+    if (state === 'running') this.lastStop = await this.target.pause();
     else if (state !== 'paused' && state !== 'crashed') return null;
     this.lastStop ??= this.machine.status.stop ?? (await this.standing());
+    // Who paused it is no news to a gdb that has just come.
+    if (this.lastStop.reason === 'pause') this.lastStop = { ...this.lastStop, reason: 'step' };
     return this.lastStop;
   }
 
@@ -282,7 +296,7 @@ export class Stub {
   /** Takes out what gdb inserted. A machine that is gone has nothing inserted. */
   async removeAll(): Promise<void> {
     for (const name of [...this.inserted.keys()]) await this.remove(name).catch(() => undefined);
-    for (const id of this.own) await this.target.remove(id).catch(() => undefined);
+    for (const id of this.own.values()) await this.target.remove(id).catch(() => undefined);
     this.own.clear();
   }
 
@@ -319,6 +333,18 @@ export class Stub {
         if (this.breaksAt(at)) return { stop: { ...stop, reason: 'breakpoint', rip: at } };
       }
     });
+  }
+
+  /** Back by one instruction of a vCPU, or to the last breakpoint that was met on the way here. */
+  async back(vcpu: number | null): Promise<Ended> {
+    const { reverse } = this.target;
+    if (reverse === undefined) {
+      throw new RemoteError(
+        Errno.INVAL,
+        'This machine keeps no history: it can go back when it is deterministic.',
+      );
+    }
+    return this.run(() => (vcpu === null ? reverse.goOn() : reverse.step(vcpu)));
   }
 
   private async run(work: () => Promise<Ended>): Promise<Ended> {
@@ -363,16 +389,22 @@ export class Stub {
   }
 
   /** How gdb is told of a stop: signal, thread, why, and the registers that it asks for first. */
-  async stopReply(stop: Stop): Promise<string> {
+  async stopReply(stop: Stop, begin = false): Promise<string> {
     const { vcpu } = stop;
-    const fields = [`thread:${(vcpu + 1).toString(16)}`, ...this.why(stop)];
+    const why = begin ? ['replaylog:begin'] : this.why(stop);
+    const fields = [`thread:${(vcpu + 1).toString(16)}`, ...why];
     return `T${hexByte(this.signal(stop))}${fields.join(';')};${await this.expedited(vcpu)}`;
   }
 
   /** Before the stop reply, while gdb still takes text: what it can't see from it. */
   async announce(stop: Stop): Promise<void> {
     const told = ['exit', 'port', 'msr', 'exception', 'triple-fault', 'halted'];
-    if (told.includes(stop.reason) && stop.message !== '') this.print(`${stop.message}\n`);
+    if (told.includes(stop.reason) && stop.message !== '') {
+      const own = [...this.own].find(([, id]) => id === stop.id);
+      const words =
+        own === undefined ? stop.message : stop.message.replace(/^Breakpoint \d+/, `Stop ${own[0]}`);
+      this.print(`${words}\n`);
+    }
     const state = await this.state(stop.vcpu);
     const mode = modeOf(state);
     const natural = architectureOf(state);
@@ -432,6 +464,13 @@ export class Stub {
     const state = await this.state(vcpu);
     const rip = state.gpr(Gpr.RIP).toString(16);
     return `${modeOf(state)} mode, CPL ${state.cpl}, RIP 0x${rip}`;
+  }
+
+  /** Who asked for a breakpoint of the machine. */
+  ownerOf(id: number): string {
+    const own = [...this.own].find(([, known]) => known === id);
+    if (own !== undefined) return `stop ${own[0]}`;
+    return [...this.inserted.values()].some((one) => one.id === id) ? "gdb's" : "another's";
   }
 
   /** gdb has gone: its breakpoints go, and the machine stays as it is. */

@@ -4,7 +4,7 @@ import { VcpuState } from '../../../main/nvmm/layout.ts';
 import type { Answer, MachineStatus, Question, QuestionParams } from '../../../main/machine/protocol.ts';
 import { expandRuns } from '../../../main/inspect/gdb/packet.ts';
 import { linearPc } from '../../../main/inspect/gdb/registers.ts';
-import type { GdbMachine, GdbTarget } from '../../../main/inspect/gdb/stub.ts';
+import type { GdbMachine, GdbTarget, Reverse } from '../../../main/inspect/gdb/stub.ts';
 import type { Breakpoint, SetBreakpoint, Stop } from '../../../main/machine/debug.ts';
 
 type Status = MachineStatus;
@@ -24,6 +24,7 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
   readonly breakpoints = new Map<number, Breakpoint>();
   /** What was done, for tests to look at. */
   readonly log: string[] = [];
+  reverse: Reverse | undefined;
   /** What the next step or resume fails with. */
   failure: Error | null = null;
   private readonly listeners = new Set<(status: Status) => void>();
@@ -102,6 +103,21 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
         return;
       }
     }
+  }
+
+  /** From now on it can go back, to the beginning at 0x1000. */
+  remembers(): void {
+    const to = (rip: bigint) => {
+      const state = this.states[0];
+      const begin = rip <= 0x1000n;
+      state.rip = begin ? 0x1000n : rip;
+      const stop: Stop = { vcpu: 0, reason: 'step', rip: state.rip, message: '' };
+      return begin ? { stop, begin: true as const } : { stop };
+    };
+    this.reverse = {
+      step: async () => to(this.states[0].rip - 1n),
+      goOn: async () => to(0x1000n),
+    };
   }
 
   async add(breakpoint: Breakpoint): Promise<{ id: number }> {

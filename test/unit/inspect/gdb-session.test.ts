@@ -264,6 +264,19 @@ describe('the guest runs', () => {
     expect(fake.log).not.toContain('resume');
   });
 
+  it('back, where the machine remembers', async () => {
+    const { gdb, fake } = await connect();
+    expect(await gdb.ask('qSupported')).not.toContain('Reverse');
+    expect(await gdb.ask('bs')).toMatch(/^T05/);
+    expect(gdb.console).toContain('keeps no history');
+    fake.remembers();
+    expect(await gdb.ask('qSupported')).toContain('ReverseStep+;ReverseContinue+');
+    await gdb.ask('vCont;s:1');
+    await gdb.ask('vCont;s:1');
+    expect(await gdb.ask('bs')).toMatch(/^T05thread:1;6:.*10:0110000000000000;/);
+    expect(await gdb.ask('bc')).toMatch(/^T05thread:1;replaylog:begin;/);
+  });
+
   it('until somebody else stops it, or it ends', async () => {
     const { gdb, fake } = await connect();
     const stopped = gdb.ask('c');
@@ -413,7 +426,7 @@ describe('monitor', () => {
     { line: 'stop triple-fault', wanted: /^Stop 1/ },
     { line: 'stop port 70000', wanted: /port: "70000" is not a number from 0 to 65535/ },
     { line: 'stop', wanted: /stop: wanted is exit REASON/ },
-    { line: 'delete 3', wanted: /3 is no stop of yours/ },
+    { line: 'delete 3', wanted: /there is no stop 3/ },
     { line: 'stats', wanted: /exits\.IO +8/ },
     { line: 'why', wanted: /Nothing has failed/ },
     { line: 'constructor', wanted: /There is no command "constructor"/ },
