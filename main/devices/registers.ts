@@ -40,6 +40,23 @@ export type Registers<L extends Layout> = {
 /** A register block's state by field name: what a snapshot holds. */
 export type SavedRegisters = Record<string, number | number[]>;
 
+const symbols = new WeakMap<Layout, symbol>();
+
+function symbolOf(layout: Layout): symbol {
+  let symbol = symbols.get(layout);
+  if (symbol === undefined) symbols.set(layout, (symbol = Symbol('layout')));
+  return symbol;
+}
+
+/** What a register is, from the table that its device is built from; empty for one that stands in none. */
+export function aboutRegister(saved: SavedRegisters, name: string): string {
+  for (const symbol of Object.getOwnPropertySymbols(saved)) {
+    const layout = (saved as unknown as Record<symbol, Layout>)[symbol];
+    if (Object.hasOwn(layout, name)) return layout[name].about;
+  }
+  return '';
+}
+
 export interface RegisterBlock {
   /** Puts every field to its reset value. */
   resetAll(): void;
@@ -111,6 +128,8 @@ function build<const L extends Layout>(
         const view = views.get(name)!;
         saved[name] = layout[name].count === undefined ? view[0] : Array.from(view);
       }
+      // Known by a symbol, so that it survives being merged with others, and is not part of a snapshot.
+      Object.defineProperty(saved, symbolOf(layout), { value: layout, enumerable: true });
       return saved;
     },
     loadAll(saved: SavedRegisters): void {

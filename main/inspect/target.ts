@@ -102,7 +102,7 @@ export class DebugTarget {
     const pieces: { gpa: number; size: number }[] = [];
     for (let done = 0; done < length;) {
       const at = BigInt.asUintN(64, address + BigInt(done));
-      const gpa = await translatePage(state, at, (table) => this.word(table));
+      const gpa = await translatePage(state, at, (table) => this.readWord(table));
       if (gpa === null) break;
       const size = Math.min(length - done, Limit.PAGE - (gpa % Limit.PAGE));
       pieces.push({ gpa, size });
@@ -111,7 +111,8 @@ export class DebugTarget {
     return pieces;
   }
 
-  private async word(gpa: number): Promise<number | null> {
+  /** An aligned 32-bit word of guest-physical memory; null where there is no RAM. */
+  async readWord(gpa: number): Promise<number | null> {
     const bytes = await this.port.ask('memory.read', { gpa, length: 4 });
     return bytes.length < 4 ? null : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   }

@@ -1,3 +1,5 @@
+import type { SavedRegisters } from '../devices/registers.ts';
+import { aboutRegister } from '../devices/registers.ts';
 import { StateOffset } from '../nvmm/constants.ts';
 import { MachineError } from './errors.ts';
 import type { GuestRam } from './memory.ts';
@@ -8,6 +10,8 @@ import type { VcpuRequestName, VcpuRequests } from './vcpu-requests.ts';
 /** What answers may need of a machine: its I/O thread's side. */
 export interface MachineAccess {
   readonly ram: GuestRam;
+  /** Every device's registers, taken under the device lock. */
+  saveDevices(): Record<string, SavedRegisters>;
   /** Lets a machine that is paused run. */
   go(): void;
   /** Asks a vCPU that is paused. Fails with `wrong-state` when it is not, or when there is no such vCPU. */
@@ -38,7 +42,7 @@ export function timelineAnswers(machine: MachineAccess): Answers<'timeline.hash'
 /** What a machine shows of its registers and memory, and takes for them. */
 export function lookingAnswers(
   machine: MachineAccess,
-): Answers<'vcpu.read' | 'vcpu.write' | 'memory.read' | 'memory.write'> {
+): Answers<'vcpu.read' | 'vcpu.write' | 'memory.read' | 'memory.write' | 'devices.read'> {
   const { ram } = machine;
   return {
     'vcpu.read': ({ vcpu }) => machine.askVcpu(vcpu, 'state.read', null),
@@ -48,6 +52,13 @@ export function lookingAnswers(
       }
       return machine.askVcpu(vcpu, 'state.write', { flags, state });
     },
+    'devices.read': () =>
+      Object.entries(machine.saveDevices()).map(([device, saved]) => ({
+        device,
+        registers: Object.entries(saved).map(([name, value]) => {
+          return { name, value, about: aboutRegister(saved, name) };
+        }),
+      })),
     'memory.read': ({ gpa, length }) => {
       const bytes = new Uint8Array(ram.extent(gpa, checkedPiece(length)));
       if (bytes.length > 0) ram.read(gpa, bytes);

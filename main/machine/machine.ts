@@ -1,5 +1,6 @@
 import { randomFillSync } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
+import type { SavedRegisters } from '../devices/registers.ts';
 import { Msr, StateOffset } from '../nvmm/constants.ts';
 import { VcpuState } from '../nvmm/layout.ts';
 import type { Backend, Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
@@ -223,6 +224,10 @@ export class Machine implements MachineAccess, DebuggedMachine {
       for (const pump of this.pumps) pump.look();
       await this.stopFor(this.stops.shift() ?? stop);
     }).catch((error: unknown) => this.fail(messageOf(error)));
+  }
+
+  saveDevices(): Record<string, SavedRegisters> {
+    return this.lock.run(() => saveDevices(this.pc));
   }
 
   get vcpuCount(): number {

@@ -109,6 +109,12 @@ export interface RestorePlan {
   layers: string[][];
 }
 
+/** A device's registers, from the table that it is built from. */
+export interface DeviceRegisters {
+  device: string;
+  registers: { name: string; value: number | number[]; about: string }[];
+}
+
 /** Counters by name. */
 export type MachineStats = Record<string, number>;
 
@@ -143,6 +149,8 @@ export interface Questions {
   'debug.add': { params: { breakpoint: Breakpoint; once?: boolean }; answer: { id: number; note?: string } };
   'debug.remove': { params: { id: number }; answer: null };
   'debug.list': { params: null; answer: SetBreakpoint[] };
+  /** Every device's registers by name, in any state. */
+  'devices.read': { params: null; answer: DeviceRegisters[] };
   /** Guest-physical memory, as far as there is RAM: shorter than asked where it ends. At most MEMORY_PIECE bytes. */
   'memory.read': { params: { gpa: number; length: number }; answer: Uint8Array };
   'memory.write': { params: { gpa: number; bytes: Uint8Array }; answer: null };

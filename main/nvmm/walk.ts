@@ -21,8 +21,24 @@ const PTE_NX_HIGH = 0x8000_0000;
 /** Bits 12-51 of a 64-bit entry. */
 const FRAME_HIGH = 0x000f_ffff;
 
+type Note = (entry: WalkEntry) => void;
+
 /** Reads an aligned 32-bit word of guest-physical memory, or gives null where no memory is mapped. */
 export type ReadPhysical = (gpa: number) => number | null;
+
+/** One entry of a walk, as it was read. */
+export interface WalkEntry {
+  /** 4 for PML4E, 3 for PDPTE, 2 for PDE, 1 for PTE. */
+  level: number;
+  /** Guest-physical address of the entry. */
+  at: number;
+  /** 32 or 64 bits. */
+  size: 4 | 8;
+  low: number;
+  high: number;
+  /** It maps a page: of 4 KiB, or a large one. */
+  leaf: boolean;
+}
 
 export interface Translation {
   /** Guest-physical address, page offset included. */
@@ -33,9 +49,15 @@ export interface Translation {
 
 /**
  * Translates the guest-virtual address (two unsigned 32-bit halves). `state` must hold CRS and MSRS. Throws
- * EFAULT when an entry is absent, lies outside memory, or the address is not canonical.
+ * EFAULT when an entry is absent, lies outside memory, or the address is not canonical. `note` is told each entry.
  */
-export function walk(state: VcpuState, low: number, high: number, read: ReadPhysical): Translation {
+export function walk(
+  state: VcpuState,
+  low: number,
+  high: number,
+  read: ReadPhysical,
+  note: (entry: WalkEntry) => void = () => undefined,
+): Translation {
   const view = state.view;
   const cr0 = view.getUint32(StateOffset.CRS + 8 * Cr.CR0, true);
   const cr4 = view.getUint32(StateOffset.CRS + 8 * Cr.CR4, true);
@@ -50,37 +72,51 @@ export function walk(state: VcpuState, low: number, high: number, read: ReadPhys
   const cr3Low = view.getUint32(StateOffset.CRS + 8 * Cr.CR3, true);
   const cr3High = view.getUint32(StateOffset.CRS + 8 * Cr.CR3 + 4, true);
 
-  if (!pae) return walk32(low, cr3Low, (cr4 & CR4_PSE) !== 0, read);
-  if (!long) return walkPae(low, 0, 3, (cr3Low & ~0x1f) >>> 0, read);
+  if (!pae) return walk32(low, cr3Low, (cr4 & CR4_PSE) !== 0, read, note);
+  if (!long) return walkPae(low, 0, 3, (cr3Low & ~0x1f) >>> 0, read, note);
   const sign = (high << 16) >> 16;
   if (sign !== (high | 0)) throw fault(low, high, 'the address is not canonical');
   const root = ((cr3Low & ~0xfff) >>> 0) + (cr3High & FRAME_HIGH) * 2 ** 32;
-  return walkPae(low, high, 4, root, read);
+  return walkPae(low, high, 4, root, read, note);
 }
 
 /** Two levels of 32-bit entries, 4 MiB pages with PSE (the high bits of PSE-36 are ignored). */
-function walk32(low: number, cr3: number, pse: boolean, read: ReadPhysical): Translation {
-  const directory = entry(read, ((cr3 & ~0xfff) >>> 0) + (low >>> 22) * 4, low, 0);
+function walk32(low: number, cr3: number, pse: boolean, read: ReadPhysical, note: Note): Translation {
+  const first = ((cr3 & ~0xfff) >>> 0) + (low >>> 22) * 4;
+  const seen = read(first) ?? 0;
+  note({ level: 2, at: first, size: 4, low: seen, high: 0, leaf: pse && (seen & PTE_PS) !== 0 });
+  const directory = entry(read, first, low, 0);
   let prot = narrow(WalkProt.ALL, directory, 0);
   if (pse && (directory & PTE_PS) !== 0) {
     return { gpa: ((directory & 0xffc0_0000) >>> 0) + (low & 0x3f_ffff), prot };
   }
-  const leaf = entry(read, ((directory & ~0xfff) >>> 0) + ((low >>> 12) & 0x3ff) * 4, low, 0);
+  const second = ((directory & ~0xfff) >>> 0) + ((low >>> 12) & 0x3ff) * 4;
+  note({ level: 1, at: second, size: 4, low: read(second) ?? 0, high: 0, leaf: true });
+  const leaf = entry(read, second, low, 0);
   prot = narrow(prot, leaf, 0);
   return { gpa: ((leaf & ~0xfff) >>> 0) + (low & 0xfff), prot };
 }
 
 /** Three or four levels of 64-bit entries. Page-directory pointers of PAE (level 3 of 3) have no permission bits. */
-function walkPae(low: number, high: number, levels: number, root: number, read: ReadPhysical): Translation {
+function walkPae(
+  low: number,
+  high: number,
+  levels: number,
+  root: number,
+  read: ReadPhysical,
+  note: Note,
+): Translation {
   let table = root;
   let prot: number = WalkProt.ALL;
   for (let level = levels; level >= 1; level--) {
     const at = table + index(low, high, level) * 8;
-    const lower = entry(read, at, low, high);
-    const upper = read(at + 4) ?? 0;
     const pointer = levels === 3 && level === 3;
+    const seen = read(at) ?? 0;
+    const upper = read(at + 4) ?? 0;
+    const large = (seen & PTE_PS) !== 0 && (level === 2 || (level === 3 && !pointer));
+    note({ level, at, size: 8, low: seen, high: upper, leaf: level === 1 || large });
+    const lower = entry(read, at, low, high);
     if (!pointer) prot = narrow(prot, lower, upper);
-    const large = (lower & PTE_PS) !== 0 && (level === 2 || (level === 3 && !pointer));
     if (level === 1 || large) {
       const offsetBits = 12 + 9 * (level - 1);
       const frame = ((lower & ~0xfff) >>> 0) + (upper & FRAME_HIGH) * 2 ** 32;

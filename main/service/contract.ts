@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { inspectRequests, stop } from './inspect-contract.ts';
 import { snapshotEvents, snapshotRequests } from './snapshot-contract.ts';
 import { traceRequests } from './trace-contract.ts';
 
@@ -80,6 +81,8 @@ export const vmInfo = z.object({
   backend: z.string().optional(),
   /** One sentence for people: why it crashed or failed, or how it ended. */
   message: z.string().optional(),
+  /** Why it is paused and where, or what it died of. */
+  stop: stop.optional(),
   /** Milliseconds since the epoch. */
   createdAt: z.number(),
   startedAt: z.number().optional(),
@@ -142,6 +145,7 @@ export const requests = {
     result: z.object({}),
   },
   ...traceRequests,
+  ...inspectRequests,
   /**
    * Listens for gdb on the service's host: at [HOST:]PORT or unix:PATH, for as long as there is the VM, whatever its state.
    * Without an address at a free port of the loopback interface. `warning`: others can reach it. docs/gdb.md.

@@ -12,6 +12,7 @@ import {
 } from './contract.ts';
 import { ServiceError } from './errors.ts';
 import { backendReports, hostInfo } from './host.ts';
+import { Inspection } from './inspection.ts';
 import { Library } from './library.ts';
 import { Vms, type Machine } from './vms.ts';
 
@@ -59,7 +60,9 @@ export class Service {
         await this.#vms.run(id, verb);
         return {};
       };
+    const inspection = new Inspection(this.#vms);
     this.#handlers = {
+      ...inspection.handlers,
       'vm.list': () => this.list(),
       'vm.create': (config) => this.#vms.create(config),
       'vm.update': ({ id, config }) => this.#vms.update(id, config),

@@ -3,9 +3,11 @@ import { parseArchitecture } from '../inspect/gdb/registers.ts';
 import type { GdbServer } from '../inspect/gdb/server.ts';
 import type { MachineProcess } from '../machine/machine-process.ts';
 import type { Answer, Question, QuestionParams } from '../machine/protocol.ts';
+import type { DebugPort } from '../inspect/target.ts';
 import type { Params, Result, VmConfig, VmInfo, VmState } from './contract.ts';
 import { connectCommand, openGdb } from './gdb.ts';
 import { ServiceError } from './errors.ts';
+import { wireStop } from './inspection.ts';
 import type { DamagedRecord, Library, VmRecord } from './library.ts';
 import type { SnapshotInfo } from './snapshot-contract.ts';
 import { loadVcpu, saveVcpu, Snapshots } from './snapshots.ts';
@@ -229,6 +231,13 @@ export class Vms {
     return vm.machine.ask(question, params);
   }
 
+  /** A VM for a debugger. Its states are checked at each question, since they may change meanwhile. */
+  debugPort(id: string): { port: DebugPort; vcpus: number } {
+    const { machine, record } = this.#get(id);
+    this.#check(this.#get(id), 'look');
+    return { port: machine, vcpus: record.config.vcpus };
+  }
+
   /** Listens for gdb. One that listens already is told again, unless it is to be elsewhere. */
   async startGdb({ id, address = '0', architecture }: Params<'gdb.start'>): Promise<Result<'gdb.start'>> {
     const vm = this.#get(id);
@@ -331,10 +340,11 @@ function gdbOf(server: GdbServer): { address: string; command: string } {
 }
 
 function infoOf({ record, machine, startedAt, gdb }: Vm): VmInfo {
-  const { state, backend, message } = machine.status;
+  const { state, backend, message, stop } = machine.status;
   const info: VmInfo = { id: record.id, config: record.config, state, createdAt: record.createdAt };
   if (backend !== undefined) info.backend = backend;
   if (message !== undefined) info.message = message;
+  if (stop !== undefined) info.stop = wireStop(stop);
   if (startedAt !== undefined) info.startedAt = startedAt;
   if (gdb !== undefined) info.gdb = gdbOf(gdb);
   return info;
