@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { debugCommand } from './service/debug-command.ts';
 import { doctorCommand } from './service/doctor.ts';
 import { gdbCommand } from './service/gdb-command.ts';
 import { version } from './service/host.ts';
@@ -11,6 +12,11 @@ const usage = `Usage: vitrine COMMAND [options]
 
   run      runs a virtual machine with its serial port on this terminal
   serve    serves the window to a browser, and keeps the VMs
+  pause    pauses a VM of a running serve; resume lets it go on
+  step     executes an instruction of a paused VM, or runs over a call, or out of a function
+  break    makes a VM stop: at an address, an access, a port, an MSR, an exit, an exception
+  continue lets a paused VM go on until it stops again
+  inspect  shows a paused VM's registers, code, memory, page tables, stack, descriptors, devices
   gdb      makes a VM that a running serve keeps listen for gdb
   trace    shows the exits of a VM that a running serve keeps
   snapshot takes, lists, compares, restores, clones and deletes snapshots of its VMs
@@ -37,6 +43,13 @@ async function main(): Promise<number> {
     case 'switch':
     case 'vcpu':
       return snapshotCommand(command, rest);
+    case 'inspect':
+    case 'step':
+    case 'break':
+    case 'continue':
+    case 'pause':
+    case 'resume':
+      return debugCommand(command, rest);
     case 'trace':
       return traceCommand(rest);
     case 'doctor':

@@ -230,9 +230,13 @@ export class MachineClock {
   /** Set: a vCPU moves the time (Timeline), and it never goes on by itself. */
   byHand = false;
 
-  /** Goes on from where it stood. */
+  get isFrozen(): boolean {
+    return Atomics.load(this.frozen, 0) === 1;
+  }
+
+  /** Goes on from where it stood; if it runs already, it does so. */
   unfreeze(): void {
-    if (this.byHand) return;
+    if (this.byHand || !this.isFrozen) return;
     this.times[0] = this.host.now() - this.times[1];
     Atomics.store(this.frozen, 0, 0);
   }

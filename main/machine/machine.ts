@@ -78,6 +78,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private readonly debugging = new Debugging(this);
   /** vCPUs that met a breakpoint while the machine was stopping for another: told one after the other. */
   private readonly stops: Stop[] = [];
+  /** vCPUs that are paused by themselves while the machine runs. */
+  private readonly held = new Set<number>();
   private state: MachineState = 'starting';
   /** Verbs run one after the other. */
   private queue: Promise<unknown> = Promise.resolve();
@@ -151,6 +153,12 @@ export class Machine implements MachineAccess, DebuggedMachine {
         await this.snapshots.restore(plan);
         return null;
       },
+      'machine.pause': async ({ time }) => {
+        await this.pause(time);
+        return null;
+      },
+      'vcpu.pause': ({ vcpu }) => this.pauseVcpu(vcpu),
+      'vcpu.resume': ({ vcpu }) => this.resumeVcpu(vcpu),
       'backend.switch': async ({ backend }) => {
         await this.switchBackend(backend);
         return null;
@@ -188,11 +196,18 @@ export class Machine implements MachineAccess, DebuggedMachine {
     else this.go();
   }
 
-  pause(): Promise<void> {
+  /** `time`: whether it stands still for the guest meanwhile, or goes on as on a computer that was busy elsewhere. */
+  pause(time: 'stops' | 'runs' = 'stops'): Promise<void> {
     return this.verb(async () => {
       if (this.state === 'paused') return;
       this.require('pause', 'running');
-      await this.halt();
+      if (time === 'runs' && this.config.deterministic !== undefined) {
+        throw new MachineError(
+          'host',
+          'The time of a deterministic machine is its instructions: it stands still.',
+        );
+      }
+      await this.halt(time);
       const stop = await this.request(0, 'where', null);
       await this.stopFor(this.stops.shift() ?? stop);
     });
@@ -236,13 +251,15 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   step(vcpu: number, count: number, quiet: boolean): Promise<Stop> {
     return this.verb(async () => {
-      this.require('step', 'paused');
-      this.clock.unfreeze();
+      const alone = this.state === 'running' && this.held.has(vcpu);
+      if (!alone) this.require('step', 'paused');
+      const frozen = this.clock.isFrozen;
+      if (frozen) this.clock.unfreeze();
       let stop: Stop;
       try {
         stop = await this.request(vcpu, 'step', { count });
       } finally {
-        this.clock.freeze();
+        if (frozen) this.clock.freeze();
       }
       // What the instruction asked of a virtqueue is done now, as if the machine ran.
       while (this.pc.doorbells.run((work) => this.lock.run(work)));
@@ -380,7 +397,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
     name: N,
     params: VcpuRequests[N]['params'],
   ): Promise<VcpuRequests[N]['result']> {
-    this.require('look into a vCPU', 'paused', 'crashed');
+    if (!this.held.has(vcpu)) this.require('look into a vCPU', 'paused', 'crashed');
     return this.request(vcpu, name, params);
   }
 
@@ -475,21 +492,54 @@ export class Machine implements MachineAccess, DebuggedMachine {
   /** Lets time and every vCPU go on. */
   private run(): void {
     this.clock.unfreeze();
-    for (const vcpu of this.vcpus) {
+    this.vcpus.forEach((vcpu, id) => {
+      if (this.held.has(id)) return;
       vcpu.paused = false;
       vcpu.mailbox.command(Command.RUN);
-    }
+    });
   }
 
   /** Takes every vCPU out of the guest and stops the clock. */
-  private async halt(): Promise<void> {
+  private async halt(time: 'stops' | 'runs' = 'stops'): Promise<void> {
     this.vcpus.forEach((vcpu, id) => {
       vcpu.paused = false;
       vcpu.mailbox.command(Command.PAUSE);
       this.kick(id);
     });
     await this.until(() => this.vcpus.every(({ paused }) => paused));
-    this.clock.freeze();
+    if (time === 'stops') this.clock.freeze();
+    else await this.askVcpus('time.runs', null);
+  }
+
+  /** Takes one vCPU out of the guest; the others and time run on. */
+  private pauseVcpu(vcpu: number): Promise<null> {
+    return this.verb(async () => {
+      this.require('pause a vCPU', 'running');
+      const thread = this.vcpus[vcpu];
+      if (thread === undefined) throw new MachineError('wrong-state', `There is no vCPU ${vcpu}.`);
+      if (this.held.has(vcpu)) return null;
+      this.held.add(vcpu);
+      thread.paused = false;
+      thread.mailbox.command(Command.PAUSE);
+      this.kick(vcpu);
+      await this.until(() => thread.paused);
+      await this.request(vcpu, 'time.runs', null);
+      this.say('running');
+      return null;
+    });
+  }
+
+  private resumeVcpu(vcpu: number): Promise<null> {
+    return this.verb(async () => {
+      if (!this.held.delete(vcpu)) {
+        throw new MachineError('wrong-state', `vCPU ${vcpu} is not paused by itself.`);
+      }
+      if (this.state !== 'running') return null;
+      this.vcpus[vcpu].paused = false;
+      this.vcpus[vcpu].mailbox.command(Command.RUN);
+      this.say('running');
+      return null;
+    });
   }
 
   /** Makes a vCPU look at its mailbox, whatever it does. */
@@ -712,7 +762,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   private say(state: MachineState, more: Partial<MachineStatus> = {}): void {
     this.state = state;
-    this.send({ kind: 'status', status: { state, backend: this.backendName, ...more } });
+    const held = this.held.size === 0 ? {} : { held: [...this.held] };
+    this.send({ kind: 'status', status: { state, backend: this.backendName, ...held, ...more } });
   }
 }
 

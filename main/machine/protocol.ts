@@ -67,6 +67,8 @@ export interface MachineStatus {
   crash?: CrashReport;
   /** Why it is paused, or what it died of. */
   stop?: Stop;
+  /** vCPUs that are paused by themselves while the others run. */
+  held?: number[];
 }
 
 /** A snapshot that is to be taken. */
@@ -143,6 +145,11 @@ export interface Questions {
   'vcpu.read': { params: { vcpu: number }; answer: Uint8Array };
   /** Changes a vCPU's state: `flags` (State) says which areas of `state` count. The same condition. */
   'vcpu.write': { params: { vcpu: number; flags: number; state: Uint8Array }; answer: null };
+  /** Pauses the machine. `runs`: the guest's clocks go on meanwhile. */
+  'machine.pause': { params: { time: 'stops' | 'runs' }; answer: null };
+  /** Takes one vCPU of a running machine out of the guest; it can then be looked into and stepped. */
+  'vcpu.pause': { params: { vcpu: number }; answer: null };
+  'vcpu.resume': { params: { vcpu: number }; answer: null };
   /** Steps a vCPU of a paused machine; the others stand still. A status with the stop follows, unless `quiet`. */
   'debug.step': { params: { vcpu: number; count?: number; quiet?: boolean }; answer: Stop };
   /** Sets a breakpoint, also while the machine runs. `once`: it goes when the machine stops, whatever for. */

@@ -223,13 +223,14 @@ export class RunLoop {
    */
   step(): Stop {
     if (this.parked) throw new MachineError('wrong-state', 'The vCPU has crashed: there is nothing to step.');
+    const timeStands = this.heldTsc !== null;
     if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
     this.stopped = null;
     this.look();
     try {
       return this.debug.stepping(() => this.stepOnce());
     } finally {
-      this.heldTsc = this.parked || this.timeline !== null ? null : this.tsc.take();
+      this.heldTsc = timeStands && !this.parked ? this.tsc.take() : null;
     }
   }
 
@@ -301,6 +302,11 @@ export class RunLoop {
     if (stop.reason === 'step' || stop.reason === 'halted' || this.parked) return;
     this.stopped = stop;
     this.environment.report({ kind: 'debug', stop });
+  }
+
+  /** Lets the time stamp counter go on while the vCPU is paused. */
+  letTimeRun(): void {
+    this.heldTsc = null;
   }
 
   /** The guest-physical address of a linear one, or why there is none. */

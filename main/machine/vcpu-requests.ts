@@ -16,6 +16,8 @@ export interface VcpuRequests {
   'capture.save': { params: null; result: VcpuCapture };
   'capture.discard': { params: null; result: null };
   'capture.load': { params: VcpuCapture; result: null };
+  /** Time goes on while it is paused: its time stamp counter is not to be set back. */
+  'time.runs': { params: null; result: null };
   /** Where the vCPU stands, as the stop of a pause. */
   where: { params: null; result: Stop };
   /** Steps so often, or until something else than a step is the reason to stop. */
@@ -49,6 +51,10 @@ const handlers: Handlers = {
   },
   'capture.load': (loop, capture) => {
     loop.load(capture);
+    return null;
+  },
+  'time.runs': (loop) => {
+    loop.letTimeRun();
     return null;
   },
   where: (loop) => loop.debug.stop('pause', 'Paused.'),

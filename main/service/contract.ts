@@ -83,6 +83,8 @@ export const vmInfo = z.object({
   message: z.string().optional(),
   /** Why it is paused and where, or what it died of. */
   stop: stop.optional(),
+  /** vCPUs that are paused by themselves while the others run. */
+  held: z.array(z.number().int()).optional(),
   /** Milliseconds since the epoch. */
   createdAt: z.number(),
   startedAt: z.number().optional(),
@@ -111,8 +113,18 @@ export const requests = {
   'vm.delete': { params: id, result: z.object({}) },
   /** `paused`: it waits before its first instruction until it is resumed, by a debugger for example. */
   'vm.start': { params: id.extend({ paused: z.boolean().optional() }), result: z.object({}) },
-  'vm.pause': { params: id, result: z.object({}) },
-  'vm.resume': { params: id, result: z.object({}) },
+  /** `vcpu`: only that one; the others and time run on. `time`: whether it stands still for the guest meanwhile. */
+  'vm.pause': {
+    params: id.extend({
+      vcpu: z.number().int().min(0).max(127).optional(),
+      time: z.enum(['stops', 'runs']).default('stops'),
+    }),
+    result: z.object({}),
+  },
+  'vm.resume': {
+    params: id.extend({ vcpu: z.number().int().min(0).max(127).optional() }),
+    result: z.object({}),
+  },
   'vm.reset': { params: id, result: z.object({}) },
   /** Ends the machine at once, as pulling the plug does. */
   'vm.powerOff': { params: id, result: z.object({}) },

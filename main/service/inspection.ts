@@ -165,11 +165,13 @@ export class Inspection {
   }
 
   #wireSet(id: string, { id: number, breakpoint, once, hits }: SetBreakpoint): WireSetBreakpoint {
-    const wire: WireBreakpoint =
-      breakpoint.kind === 'execute' || breakpoint.kind === 'watch'
-        ? { ...withoutAddress(breakpoint), place: hex(breakpoint.address) }
-        : breakpoint;
-    return { number, breakpoint: wire, text: this.#breakpointText(id, breakpoint), once, hits };
+    return {
+      number,
+      breakpoint: wireBreakpoint(breakpoint),
+      text: this.#breakpointText(id, breakpoint),
+      once,
+      hits,
+    };
   }
 
   #breakpointText(id: string, one: Breakpoint): string {
@@ -214,7 +216,7 @@ export class Inspection {
     }
   }
 
-  async #setRegisters({ id, vcpu, values }: Params<'inspect.setRegisters'>): Promise<object> {
+  async #setRegisters({ id, vcpu, values }: Params<'inspect.setRegisters'>): Promise<Record<string, never>> {
     const target = this.#target(id);
     const state = await target.readState(vcpu);
     let flags: number;
@@ -349,9 +351,11 @@ export class Inspection {
   }
 }
 
-function withoutAddress<T extends { address: bigint }>(breakpoint: T): Omit<T, 'address'> {
-  const { address: _, ...rest } = breakpoint;
-  return rest;
+function wireBreakpoint(one: Breakpoint): WireBreakpoint {
+  if (one.kind === 'execute') return { kind: 'execute', place: hex(one.address) };
+  if (one.kind !== 'watch') return one;
+  const { kind, address, length, access } = one;
+  return { kind, place: hex(address), length, access };
 }
 
 /** A guest-physical address as a number: beyond what those can hold there is no RAM anyway. */

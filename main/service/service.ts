@@ -74,8 +74,14 @@ export class Service {
         await this.#vms.run(id, 'start', paused);
         return {};
       },
-      'vm.pause': run('pause'),
-      'vm.resume': run('resume'),
+      'vm.pause': async ({ id, time, vcpu }) => {
+        await this.#vms.pause(id, time, vcpu);
+        return {};
+      },
+      'vm.resume': async ({ id, vcpu }) => {
+        await this.#vms.resume(id, vcpu);
+        return {};
+      },
       'vm.reset': run('reset'),
       'vm.powerOff': run('powerOff'),
       'vm.powerButton': run('powerButton'),

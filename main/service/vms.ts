@@ -224,6 +224,20 @@ export class Vms {
     await loadVcpu(vm, vcpu, registers);
   }
 
+  /** Pauses a VM, or one of its vCPUs while the others run on. */
+  async pause(id: string, time: 'stops' | 'runs', vcpu?: number): Promise<void> {
+    const vm = this.#get(id);
+    this.#check(vm, 'pause');
+    if (vcpu !== undefined) await vm.machine.ask('vcpu.pause', { vcpu });
+    else if (time === 'runs') await vm.machine.ask('machine.pause', { time });
+    else await vm.machine.pause();
+  }
+
+  async resume(id: string, vcpu?: number): Promise<void> {
+    if (vcpu === undefined) return this.run(id, 'resume');
+    await this.ask(id, 'vcpu.resume', { vcpu });
+  }
+
   /** Asks a VM's process about what goes on in it. */
   async ask<Q extends Question>(id: string, question: Q, params: QuestionParams<Q>): Promise<Answer<Q>> {
     const vm = this.#get(id);
@@ -340,11 +354,12 @@ function gdbOf(server: GdbServer): { address: string; command: string } {
 }
 
 function infoOf({ record, machine, startedAt, gdb }: Vm): VmInfo {
-  const { state, backend, message, stop } = machine.status;
+  const { state, backend, message, stop, held } = machine.status;
   const info: VmInfo = { id: record.id, config: record.config, state, createdAt: record.createdAt };
   if (backend !== undefined) info.backend = backend;
   if (message !== undefined) info.message = message;
   if (stop !== undefined) info.stop = wireStop(stop);
+  if (held !== undefined) info.held = held;
   if (startedAt !== undefined) info.startedAt = startedAt;
   if (gdb !== undefined) info.gdb = gdbOf(gdb);
   return info;
