@@ -107,6 +107,11 @@ export class EmulatorNvmm implements Nvmm {
       if (emulated.machid === machine.machid) this.vcpuDestroy(machine, vcpu);
     }
     this.created.delete(machine.machid);
+    // Those of other threads, which may be running.
+    for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
+      const block = this.tables.get(machine.machid, MachineWord.VCPUS + cpuid);
+      if (block !== 0) this.tables.endBlock(block - 1, () => this.stopBlock(block - 1));
+    }
     this.tables.locked(() => {
       for (let cpuid = 0; cpuid < Limit.VCPUS; cpuid++) {
         const block = this.tables.get(machine.machid, MachineWord.VCPUS + cpuid);
@@ -205,7 +210,8 @@ export class EmulatorNvmm implements Nvmm {
   private find(verb: string, machine: Machine, vcpu: Vcpu): EmulatedVcpu {
     this.check(verb, machine);
     const found = this.vcpus.get(vcpu);
-    if (!found || found.machid !== machine.machid) {
+    // Another thread may have destroyed it, with its machine.
+    if (!found || found.machid !== machine.machid || !found.alive) {
       throw new NvmmError(
         verb,
         'ENOENT',
@@ -265,13 +271,33 @@ export class EmulatorNvmm implements Nvmm {
   run(machine: Machine, vcpu: Vcpu): void {
     const emulated = this.vcpus.get(vcpu);
     if (!emulated || emulated.machid !== machine.machid) this.find('nvmm_vcpu_run', machine, vcpu);
-    emulated!.run();
+    const { block, life } = emulated!;
+    const gone = (): never => {
+      this.vcpus.delete(vcpu);
+      throw new NvmmError('nvmm_vcpu_run', 'ENOENT', `vCPU ${vcpu.cpuid} is being destroyed`);
+    };
+    if (!this.tables.enterBlock(block, life)) gone();
+    let alive = false;
+    try {
+      emulated!.run();
+    } finally {
+      alive = this.tables.leaveBlock(block);
+    }
+    if (!alive) gone();
   }
 
   vcpuShare(vcpu: Vcpu): VcpuHandle {
     const emulated = this.vcpus.get(vcpu);
     if (!emulated) throw new NvmmError('vcpuShare', 'ENOENT', `vCPU ${vcpu.cpuid} is not on this thread`);
     return { backend: this.backend, machid: emulated.machid, cpuid: vcpu.cpuid, token: emulated.stopWord };
+  }
+
+  /** A stop, of a block that may be another thread's. */
+  private stopBlock(block: number): void {
+    const { words } = this.tables;
+    const address = this.tables.blockAddress(block);
+    Atomics.store(words, (address + Field.STOP) >>> 2, 1);
+    Atomics.or(words, (address + Field.PENDING) >>> 2, PENDING);
   }
 
   vcpuStop(vcpu: Vcpu | VcpuHandle): void {

@@ -56,6 +56,24 @@ export function privateBytes(vcpus: number): number {
   return FIXED_BYTES + vcpus * VCPU_BYTES;
 }
 
+/** A vCPU block's word: whose it is, so that a handle of a vCPU that is gone is an error and nothing worse. */
+const Life = {
+  USED: 1,
+  /** A thread is in it. */
+  RUNNING: 2,
+  /** It is to be destroyed when that thread is out. */
+  ENDING: 4,
+  FLAGS: 7,
+  /** What is added when a block is freed. */
+  GENERATION: 8,
+} as const;
+
+/**
+ * A run that is told to stop comes back within a millisecond of CPU time. One that never does was in a thread that has
+ * been terminated.
+ */
+const LONGEST_RUN_MS = 2000;
+
 export class Tables {
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
@@ -128,31 +146,61 @@ export class Tables {
 
   // ---- vCPU blocks --------------------------------------------------------------------------------------
 
+  /** The word that says what goes on with a block: Life. */
+  private life(number: number): number {
+    return this.at(this.start, 16) + number;
+  }
+
   /** Takes a free block; undefined when the private memory has no more. */
   takeBlock(): number | undefined {
-    const used = this.at(this.start, 16);
     for (let number = 0; number < Math.min(this.blockLimit, 512); number++) {
-      if (this.words[used + number] === 0) {
-        this.words[used + number] = 1;
-        const address = this.blockAddress(number);
-        // The fixed part starts from zero; tables and records are set up by their owners.
-        this.bytes.fill(0, address, address + PAGE);
-        return number;
-      }
+      const life = Atomics.load(this.words, this.life(number));
+      if ((life & Life.USED) !== 0) continue;
+      const address = this.blockAddress(number);
+      // The fixed part starts from zero; tables and records are set up by their owners.
+      this.bytes.fill(0, address, address + PAGE);
+      Atomics.store(this.words, this.life(number), life | Life.USED);
+      return number;
     }
     return undefined;
   }
   freeBlock(number: number): void {
-    this.words[this.at(this.start, 16) + number] = 0;
+    const life = Atomics.load(this.words, this.life(number));
+    Atomics.store(this.words, this.life(number), (life & ~Life.FLAGS) + Life.GENERATION);
+  }
+  /** What a vCPU must find in its block's word as long as it is not destroyed. */
+  lifeOf(number: number): number {
+    return Atomics.load(this.words, this.life(number)) & ~Life.RUNNING;
+  }
+  /** Begins a run; false: the vCPU of that life is destroyed. */
+  enterBlock(number: number, life: number): boolean {
+    return Atomics.compareExchange(this.words, this.life(number), life, life | Life.RUNNING) === life;
+  }
+  /** Ends the run; false: somebody waits to destroy the vCPU. */
+  leaveBlock(number: number): boolean {
+    const word = this.life(number);
+    if ((Atomics.and(this.words, word, ~Life.RUNNING) & Life.ENDING) === 0) return true;
+    Atomics.notify(this.words, word);
+    return false;
+  }
+  /** Sees to it that no run of this vCPU begins any more, and waits for one that goes on, which `stop` ends. */
+  endBlock(number: number, stop: () => void): void {
+    const word = this.life(number);
+    Atomics.or(this.words, word, Life.ENDING);
+    stop();
+    for (let waited = 0; waited < LONGEST_RUN_MS; waited += 10) {
+      const life = Atomics.load(this.words, word);
+      if ((life & Life.RUNNING) === 0) return;
+      Atomics.wait(this.words, word, life, 10);
+    }
   }
   blockAddress(number: number): number {
     return this.blocks + number * VCPU_BYTES;
   }
   /** Numbers of the blocks in use. */
   usedBlocks(): number[] {
-    const used = this.at(this.start, 16);
     return Array.from({ length: Math.min(this.blockLimit, 512) }, (_, i) => i).filter(
-      (i) => this.words[used + i] !== 0,
+      (i) => (Atomics.load(this.words, this.life(i)) & Life.USED) !== 0,
     );
   }
 

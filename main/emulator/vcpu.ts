@@ -19,6 +19,8 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   readonly processor: Processor;
   readonly machid: number;
   readonly block: number;
+  /** See Tables.enterBlock. */
+  readonly life: number;
   readonly physical = new PhysicalMap();
   readonly fallback: PhysicalFallback = this;
   callbacks: AssistCallbacks = {};
@@ -47,6 +49,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.machid = machine.machid;
     this.vcpu = vcpu;
     this.block = block;
+    this.life = tables.lifeOf(block);
     this.ringSeen = tables.ringHead;
     const address = tables.blockAddress(block);
     this.processor = new Processor(memory, { address, size: VCPU_BYTES }, vcpu.cpuid, this, hotRuns);
@@ -62,6 +65,11 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     loadState(this.processor, vcpu.state, State.ALL, 0n);
     this.cached = State.ALL;
     this.refreshAreas();
+  }
+
+  /** Nobody has destroyed it. */
+  get alive(): boolean {
+    return this.tables.lifeOf(this.block) === this.life;
   }
 
   /** Words that vcpuStop sets. */

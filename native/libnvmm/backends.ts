@@ -5,7 +5,7 @@ import { LibraryError, openLibrary } from './library.ts';
 import { LibNvmm } from './nvmm.ts';
 
 /** What keeps us from opening the hypervisor's device, and the way out; null when nothing does. */
-function refused(device: string): string | null {
+export function refused(device: string): string | null {
   const kvm = device === '/dev/kvm';
   if (!existsSync(device)) {
     const way = kvm

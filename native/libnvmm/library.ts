@@ -143,17 +143,23 @@ function loadFirst(koffi: typeof Koffi, names: readonly string[]): [string, Retu
     try {
       return [name, koffi.load(name)];
     } catch (error) {
-      failures.push(messageOf(error));
+      failures.push(`${name}: ${messageOf(error)}`);
     }
   }
   throw new LibraryError(`libnvmm can't be loaded (${failures.join('; ')}).`);
 }
 
-function open(system: string): Library {
+function layoutOf(system: string): Layout {
   const layout = LAYOUTS[system];
   if (layout === undefined) throw new LibraryError(`there is no libnvmm for ${system}.`);
+  return layout;
+}
+
+/** Loads a library, the first of these that is there, as that of a system. It is not used yet. */
+function load(system: string, names: readonly string[]): Library {
+  const layout = layoutOf(system);
   const koffi = loadKoffi();
-  const [path, handle] = loadFirst(koffi, candidates(layout));
+  const [path, handle] = loadFirst(koffi, names);
   const find = <F>(name: string, result: string, types: string[]): F => {
     try {
       return handle.func(name, result, types) as F;
@@ -211,24 +217,34 @@ function check({ layout, call, path }: Library): void {
   }
 }
 
+/** Makes a loaded library ready for use, or says why it can't be. */
+function initialize(library: Library): void {
+  const { call, layout } = library;
+  if (call.init() !== 0) {
+    const why = call.reason?.() ?? '';
+    throw new LibraryError(
+      why !== '' ? `${why}.` : `nvmm_init fails with errno ${library.errno()}: look at ${layout.device}.`,
+    );
+  }
+  check(library);
+}
+
 /** By system; but for tests there is one. */
 const libraries = new Map<string, Library>();
 const usable = new Set<Library>();
 
 /** Opens the library of this system. What can't be opened now may be later: nothing but success is remembered. */
 export function openLibrary(system: string = process.platform): Library {
-  const opened = libraries.get(system) ?? open(system);
-  libraries.set(system, opened);
-  if (usable.has(opened)) return opened;
-  if (opened.call.init() !== 0) {
-    const why = opened.call.reason?.() ?? '';
-    throw new LibraryError(
-      why !== ''
-        ? `${why}.`
-        : `nvmm_init fails with errno ${opened.errno()}: look at ${opened.layout.device}.`,
-    );
-  }
-  check(opened);
-  usable.add(opened);
-  return opened;
+  const library = libraries.get(system) ?? load(system, candidates(layoutOf(system)));
+  libraries.set(system, library);
+  if (!usable.has(library)) initialize(library);
+  usable.add(library);
+  return library;
+}
+
+/** Opens the library in a file as that of a system. */
+export function openLibraryFile(system: string, file: string): Library {
+  const library = load(system, [file]);
+  initialize(library);
+  return library;
 }

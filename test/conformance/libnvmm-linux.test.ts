@@ -16,7 +16,8 @@ function missing(): string | null {
   }
   return kvmBackend.unavailable();
 }
-const reason = process.platform === 'linux' && process.arch === 'x64' ? missing() : 'it is for Linux on x86-64';
+const reason =
+  process.platform === 'linux' && process.arch === 'x64' ? missing() : 'it is for Linux on x86-64';
 
 describe('libnvmm for Linux, in C', () => {
   beforeAll(() => {

@@ -1,6 +1,14 @@
 import { emulatedBackend } from '../../main/emulator/backend.ts';
 import { Cr, EventType, Exit, Gpr, Msr, Prot, Seg, State } from '../../main/nvmm/constants.ts';
-import type { Backend, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../../main/nvmm/nvmm.ts';
+import type {
+  Backend,
+  BackendMemory,
+  IoAccess,
+  Machine,
+  MemAccess,
+  Nvmm,
+  Vcpu,
+} from '../../main/nvmm/nvmm.ts';
 import { VcpuConf } from '../../main/nvmm/constants.ts';
 import { kvmBackend, nvmmBackend } from '../../native/libnvmm/backends.ts';
 import { openLibrary } from '../../native/libnvmm/library.ts';
@@ -42,6 +50,8 @@ export class Host {
   readonly nvmm: Nvmm;
   readonly memory: WebAssembly.Memory;
   readonly bytes: Uint8Array;
+  /** What another thread opens the backend with. */
+  readonly backendMemory: BackendMemory;
   /** Host address of the first byte that a test may map. */
   readonly ram: number;
 
@@ -49,7 +59,8 @@ export class Host {
     const privateSize = Math.ceil(backend.privateSize(2, RAM_PAGES * PAGE) / WASM_PAGE) * WASM_PAGE;
     const pages = (privateSize + RAM_PAGES * PAGE) / WASM_PAGE;
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.nvmm = backend.open({ memory: this.memory, privateOffset: 0, privateSize });
+    this.backendMemory = { memory: this.memory, privateOffset: 0, privateSize };
+    this.nvmm = backend.open(this.backendMemory);
     this.bytes = new Uint8Array(this.memory.buffer);
     this.ram = privateSize;
   }
