@@ -50,10 +50,10 @@ fetch_source() {
 
 # The one change. Older releases call the host system targetos, newer ones host_os.
 patch_source() {
-  grep -q "'linux'\]" qemu-source/meson.build && return
+  grep -q "'netbsd', 'linux'\]" qemu-source/meson.build && return
   sed -i "/== 'netbsd'/{N;/find_library('nvmm'/s/\(targetos\|host_os\) == 'netbsd'/\1 in ['netbsd', 'linux']/}" \
     qemu-source/meson.build
-  grep -q "'linux'\]" qemu-source/meson.build ||
+  grep -q "'netbsd', 'linux'\]" qemu-source/meson.build ||
     { say 'the condition around the library was not found in meson.build'; exit 1; }
 }
 
