@@ -23,6 +23,8 @@ const qmp = join(runs, 'monitor');
 
 /** Of a guest that runs at 0.7 million instructions a second, where KVM emulates ring 0. */
 const PATIENCE_MILLISECONDS = 300_000;
+/** Of a failed case's trace: a screenful. */
+const LAST_LINES = 16;
 /** isa-debug-exit makes 2n + 1 of the guest's 0x10. */
 const SUCCESS = 0x21;
 
@@ -39,10 +41,14 @@ interface Run {
   trace: string;
 }
 
-function start(name: string, options: string[], environment: Record<string, string> = {}): Run {
-  const trace = join(runs, `${name.replaceAll(/[^a-z0-9]+/gi, '-')}.trace`);
+function traceOf(name: string): string {
+  return join(runs, `${name.replaceAll(/[^a-z0-9]+/gi, '-')}.trace`);
+}
+
+function start(name: string, options: string[]): Run {
+  const trace = traceOf(name);
   const child = spawn(qemu, ['-accel', 'nvmm', '-L', join(peers, 'firmware'), ...QUIET, ...options], {
-    env: { ...process.env, NVMM_TRACE: trace, ...environment },
+    env: { ...process.env, NVMM_TRACE: trace },
   });
   return { session: new Session(child), trace };
 }
@@ -61,6 +67,18 @@ interface TraceLine {
 function readTrace(file: string): TraceLine[] {
   const text = readFileSync(file, 'utf8').trimEnd();
   return text.split('\n').map((line) => JSON.parse(line) as TraceLine);
+}
+
+/** What a trace says at first sight: how many exits of each kind each vCPU had, and how it ended. */
+function explain(file: string): string {
+  const counts = new Map<string, number>();
+  for (const { vcpu, exit } of readTrace(file)) {
+    const kind = `vCPU ${vcpu}: ${exit}`;
+    if (exit !== undefined) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const exits = [...counts].sort(([a], [b]) => a.localeCompare(b)).map(([kind, count]) => `${kind} ${count}`);
+  const last = readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LAST_LINES);
+  return [file, exits.join(', '), ...last].join('\n  ');
 }
 
 /** Our guest: each of its checks is a line, "ok ..." or "FAILED ...". */
@@ -130,7 +148,7 @@ const cases: PeerCase[] = [
     run: async (name) => {
       const report = await runPeer(name, ['-M', 'pc', '-m', '5G'], ['ok RAM above 4 GiB']);
       // One RAM block in several pieces: the map above 4 GiB goes on where the one below the hole ends.
-      const maps = readTrace(join(runs, 'pc-RAM-above-4-GiB.trace')).filter((line) => line.map !== undefined);
+      const maps = readTrace(traceOf(name)).filter((line) => line.map !== undefined);
       const low = maps.find((line) => line.map === '0x0')!;
       const high = maps.find((line) => line.map === '0x100000000')!;
       expect(Number(BigInt(high.hva!) - BigInt(low.hva!))).toBeGreaterThanOrEqual(3 * 2 ** 30);
@@ -239,6 +257,7 @@ for (const { name, run } of cases) {
   } catch (error) {
     failed++;
     console.log(`FAILED ${name}: ${error instanceof Error ? error.message : String(error)}`);
+    console.log(`  ${explain(traceOf(name))}`);
   }
 }
 rmSync(qmp, { force: true });
