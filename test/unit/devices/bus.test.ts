@@ -1,6 +1,7 @@
 import { describe, expect, it, test } from 'vitest';
 import { MmioBus, PortBus, type Halves, type WideBusDevice } from '../../../main/devices/bus.ts';
 import type { BusDevice } from '../../../main/devices/device.ts';
+import { DEVICE_NUMBERS, DeviceNames } from '../../../main/devices/device-names.ts';
 import { RegisterArena } from '../../../main/devices/registers.ts';
 
 /** Answers with the offset of each byte, and writes down what it sees. */
@@ -170,6 +171,61 @@ describe('ranges', () => {
     bus.remove(range);
     expect(bus.nameOf(0xcf9)).toBe('pci');
     expect(() => bus.remove(range)).toThrow(/no such range/);
+  });
+});
+
+describe('who answered', () => {
+  it('is a number with a name; nobody where nothing is', () => {
+    const names = new DeviceNames();
+    const arena = new RegisterArena();
+    const [ports, mmio] = [new PortBus(arena, names), new MmioBus(arena, names)];
+    ports.register(0x3f8, 8, new Recorder(), 'uart', { width: 1 });
+    mmio.register(0x1000, 0x100, new WideRecorder(), 'wide');
+    mmio.register(0x1100, 4, new Recorder(), 'uart');
+    const cases: { access: () => unknown; bus: PortBus | MmioBus; wanted: string }[] = [
+      { access: () => ports.read(0x3f8, 1, 0), bus: ports, wanted: 'uart' },
+      { access: () => ports.write(0x80, 1, 0, 0), bus: ports, wanted: '' },
+      { access: () => ports.write(0x3fe, 2, 0, 0), bus: ports, wanted: 'uart' },
+      { access: () => ports.read(0x9000, 4, 0), bus: ports, wanted: '' },
+      { access: () => mmio.read(0x1000, 8, 0), bus: mmio, wanted: 'wide' },
+      { access: () => mmio.write(0x1100, 4, 1, 0), bus: mmio, wanted: 'uart' },
+      { access: () => mmio.write(0x1008, 8, 1, 0, 2), bus: mmio, wanted: 'wide' },
+      { access: () => mmio.read(0x2000, 8, 0), bus: mmio, wanted: '' },
+      // Half of it is there.
+      { access: () => mmio.read(0x10fe, 4, 0), bus: mmio, wanted: 'uart' },
+    ];
+    for (const { access, bus, wanted } of cases) {
+      access();
+      expect(names.name(bus.answered)).toBe(wanted);
+    }
+  });
+
+  it('has the same number on every thread, wherever windows are', () => {
+    const arena = new RegisterArena();
+    const [first, second] = [new DeviceNames(), new DeviceNames()];
+    const bases = [-1, 0x2000];
+    const buses = [new MmioBus(arena, first), new MmioBus(new RegisterArena(arena.buffer), second)];
+    buses.forEach((bus, thread) => {
+      bus.window({
+        name: 'a',
+        length: 16,
+        device: new Recorder(),
+        base: () => (thread === 0 ? -1 : bases[0]),
+      });
+      bus.window({ name: 'b', length: 16, device: new Recorder(), base: () => bases[1] });
+      bus.read(0x2000, 4, 0);
+    });
+    expect([first.number('a'), first.number('b')]).toEqual([second.number('a'), second.number('b')]);
+    expect(buses[0].answered).toBe(buses[1].answered);
+  });
+
+  it('has one number for all names beyond the last', () => {
+    const names = new DeviceNames();
+    for (let n = 0; n < 2 * DEVICE_NUMBERS; n++) names.number(`device ${n}`);
+    expect(names.number('device 3')).toBe(4);
+    expect(names.number('device 500')).toBe(DEVICE_NUMBERS - 1);
+    expect(names.name(DEVICE_NUMBERS - 1)).toBe('others');
+    expect(names.name(names.number('device 253'))).toBe('device 253');
   });
 });
 
