@@ -91,6 +91,7 @@ function elfSymbols(file: string, bytes: Uint8Array): Symbol[] {
   const table = word(wide ? 0x28 : 0x20);
   const entrySize = view.getUint16(wide ? 0x3a : 0x2e, true);
   const count = view.getUint16(wide ? 0x3c : 0x30, true);
+  if (table === 0 || count === 0) return [];
   if (entrySize < (wide ? 64 : 40)) {
     throw new SymbolError(file, `its section headers have ${entrySize} bytes`);
   }

@@ -8,7 +8,7 @@ import type { Breakpoint } from '../../main/machine/debug.ts';
 import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { BackendChoice } from '../../main/machine/protocol.ts';
 import { Gpr, State } from '../../main/nvmm/constants.ts';
-import { candidates } from '../conformance/rig.ts';
+import { backends } from '../../main/machine/backends.ts';
 
 // A debugger on whole machines: processes, threads, devices.
 
@@ -47,7 +47,9 @@ async function guest(backend: BackendChoice, source: string): Promise<DebugTarge
 
 const rip = async (target: DebugTarget): Promise<number> => Number((await target.readState(0)).rip);
 
-for (const { name, reason } of candidates) {
+for (const backend of backends) {
+  const { name } = backend;
+  const reason = backend.unavailable();
   describe(`debugging: ${name}`, () => {
     if (reason !== null) {
       it('is not here', ({ skip }) => skip(reason));
