@@ -28,13 +28,20 @@ interface Block {
   end: number;
 }
 
+/** Instructions over a page's end that are kept decoded: loops with one of them should find it again. A power of two. */
+const STRADDLERS = 256;
+/** Records of one of them: an instruction takes up to two, and the join. */
+const STRADDLER_RECORDS = 3;
+/** Records at the start of the area that are used again and again: of stepped instructions, then of straddling ones. */
+const RESERVED_RECORDS = 4 + STRADDLERS * STRADDLER_RECORDS;
+
 /** Finds the page after the one that an instruction begins in: its host address, or -1 after a fault. */
 export type NextPage = () => number;
 
 /**
  * Decoded code: blocks of records in the vCPU's memory, found by the host address of their first byte and the
  * context they were decoded for. A block lies in one page, except that of a single instruction which straddles
- * two; that one is looked up anew each time, because the second page may be mapped elsewhere the next time.
+ * two; that one's bytes are looked up anew each time, because the second page may be mapped elsewhere the next time.
  */
 export class Blocks {
   private readonly cpu: Cpu;
@@ -47,6 +54,13 @@ export class Blocks {
   private readonly pages = new Map<number, Block[]>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
+  /** Of each straddling instruction that is kept: where and for which context it was decoded, its length, its bytes. */
+  private readonly straddlers = Array.from({ length: STRADDLERS }, () => ({
+    host: -1,
+    context: 0,
+    length: 0,
+    bytes: new Uint8Array(LONGEST_INSTRUCTION),
+  }));
   /** Called when the first code of a host page is decoded, and when its last is dropped. */
   private readonly onCode: (hostPage: number, holds: boolean) => void;
   /** Runs of a block before it asks to be translated. */
@@ -76,7 +90,7 @@ export class Blocks {
     this.handlers = handlers;
     this.start = area.start;
     this.end = area.end;
-    this.next = area.start;
+    this.next = area.start + RESERVED_RECORDS * Record.SIZE;
     this.onCode = onCode;
     this.onClear = onClear;
   }
@@ -113,7 +127,7 @@ export class Blocks {
       const status = decoder.decode(cpu.bytes, at, pageEnd, mode, instruction);
       if (status === DecodeStatus.NEED_MORE) {
         if (count > 0) break;
-        return this.decodeStraddling(at, page, context, limit, nextPage);
+        return this.decodeStraddling(at, page, context, limit, nextPage, true);
       }
       ended = this.put(last, count, at - page, status, context);
       last += this.putSize;
@@ -147,13 +161,17 @@ export class Blocks {
     }
   }
 
-  /** One instruction over a page's end, into records that are reused each time. */
+  /**
+   * One instruction over a page's end. `keep` says whether it may be one that was decoded before and has the same
+   * bytes; otherwise its record is the area's first.
+   */
   private decodeStraddling(
     at: number,
     page: number,
     context: number,
     limit: number,
     nextPage: NextPage,
+    keep: boolean,
   ): number {
     const { cpu, decoder, handlers, instruction, straddling } = this;
     const mode = codeSizeOf(context) as 16 | 32 | 64;
@@ -167,9 +185,23 @@ export class Blocks {
       straddling.set(cpu.bytes.subarray(second, second + LONGEST_INSTRUCTION), first);
       available = Math.min(limit, first + LONGEST_INSTRUCTION);
     }
-    const status = decoder.decode(straddling, 0, available, mode, instruction);
     this.straddles = true;
-    const record = this.start;
+    const slot = (page / PAGE) % STRADDLERS;
+    const kept = this.straddlers[slot];
+    const record = keep ? this.start + (4 + slot * STRADDLER_RECORDS) * Record.SIZE : this.start;
+    if (keep && kept.host === at && kept.context === context && kept.length <= available) {
+      let same = 0;
+      while (same < kept.length && kept.bytes[same] === straddling[same]) same++;
+      if (same === kept.length) return record;
+    }
+    const status = decoder.decode(straddling, 0, available, mode, instruction);
+    if (keep) {
+      // What is no instruction is decided by more than its bytes.
+      kept.host = status === DecodeStatus.OK ? at : -1;
+      kept.context = context;
+      kept.length = instruction.length;
+      kept.bytes.set(straddling.subarray(0, LONGEST_INSTRUCTION));
+    }
     // Beyond the segment's limit: #GP, like an instruction that is too long.
     this.put(
       record,
@@ -192,7 +224,7 @@ export class Blocks {
     const end = Math.min(page + PAGE, host + limit);
     const status = this.decoder.decode(cpu.bytes, host, end, mode, instruction);
     if (status === DecodeStatus.NEED_MORE) {
-      if (this.decodeStraddling(host, page, context, limit, nextPage) < 0) return -1;
+      if (this.decodeStraddling(host, page, context, limit, nextPage, false) < 0) return -1;
     } else {
       this.put(this.start, 0, host - page, status, context);
       handlers.compile();
@@ -292,7 +324,10 @@ export class Blocks {
 
   /** Whether a jump at this record may be linked: it is not stale, nor among the records that are used again. */
   isLinkable(record: number): boolean {
-    return record >= this.start + 4 * Record.SIZE && this.cpu.words[record >>> 2] !== FixedHandler.STALE;
+    return (
+      record >= this.start + RESERVED_RECORDS * Record.SIZE &&
+      this.cpu.words[record >>> 2] !== FixedHandler.STALE
+    );
   }
 
   /** Records of the block that starts at one, with the counting and the joining one; 0 when it was dropped. */
@@ -340,8 +375,7 @@ export class Blocks {
     for (const page of this.pages.keys()) this.onCode(page, false);
     this.found.clear();
     this.pages.clear();
-    // The first records are those of straddling and stepped instructions.
-    this.next = this.start + 4 * Record.SIZE;
+    this.next = this.start + RESERVED_RECORDS * Record.SIZE;
     this.onClear();
   }
 }
