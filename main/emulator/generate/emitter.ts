@@ -12,11 +12,20 @@ import {
   type V128,
 } from '../wasm/expression.ts';
 import { call, type FunctionBuilder, type FunctionReference } from '../wasm/module.ts';
+import { cut, extend, loadBits } from './bits.ts';
+import { Flags } from './flags.ts';
 import { Addressing, type Form } from './form.ts';
 import { HANDLER } from './runtime.ts';
 
 /** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
 export type SegmentChoice = number | 'operand';
+
+/** A place among the slots, as a byte offset: that of a slot, or one more for AH, CH, DH and BH. */
+export type SlotPlace = number | I32;
+
+function placeOf(byte: I32): SlotPlace {
+  return byte.constant === undefined ? byte : Number(byte.constant);
+}
 
 /** The functions that a handler can call: services (runtime.ts) and library routines, by name. */
 export type Callees = (name: string) => FunctionReference;
@@ -39,6 +48,8 @@ export class Emitter {
   readonly s: Local<'i32'>;
   /** Address of the decoded record. */
   readonly d: I32;
+  /** The arithmetic flags. */
+  readonly flags: Flags;
   private readonly callees: Callees;
   private offsetCache: I64 | undefined;
 
@@ -48,6 +59,11 @@ export class Emitter {
     this.callees = callees;
     this.s = f.parameter('i32', 0);
     this.d = record ?? f.parameter('i32', 1);
+    this.flags = this.makeFlags();
+  }
+
+  protected makeFlags(): Flags {
+    return new Flags(this);
   }
 
   // ---- State fields -------------------------------------------------------------------------------------
@@ -83,35 +99,37 @@ export class Emitter {
   }
   /** The 64-bit slot that a byte of the record names by its offset. */
   private slot(field: number): I64 {
-    const { base, offset } = this.slotPlace(field);
-    return i64.load(base, offset);
-  }
-  /** Where the slot is: an address and a constant beyond it. */
-  private slotPlace(field: number): { base: I32; offset: number } {
-    const byte = this.recordByte(field);
-    if (byte.constant !== undefined) return { base: this.s, offset: Number(byte.constant) };
-    return { base: i32.add(this.s, byte), offset: 0 };
+    return this.loadSlot(placeOf(this.recordByte(field)), 64);
   }
 
   // ---- Registers ----------------------------------------------------------------------------------------
 
   /** A general register by number. `bits`: 8 (low byte), 16, 32, 64. */
   gpr(index: number, bits = 64): I64 {
-    return this.f.let(loadBits(bits, this.s, Field.SLOTS + 8 * index));
+    return this.f.let(this.loadSlot(8 * index, bits));
   }
   setGpr(index: number, bits: number, value: I64): void {
-    this.storeRegister(this.s, Field.SLOTS + 8 * index, bits, value);
+    this.storeSlot(8 * index, bits, value);
   }
   /** AH, CH, DH, BH. */
   highByte(index: number): I64 {
-    return this.f.let(i64.load8_u(this.s, Field.SLOTS + 8 * index + 1));
+    return this.f.let(this.loadSlot(8 * index + 1, 8));
   }
   setHighByte(index: number, value: I64): void {
-    this.f.storeBits(8, this.s, value, Field.SLOTS + 8 * index + 1);
+    this.storeSlot(8 * index + 1, 8, value);
   }
 
-  private storeRegister(base: I32, offset: number, bits: number, value: I64): void {
-    // A 32-bit result clears the upper half (SDM vol. 1, 3.4.1.1); narrower ones keep what is there.
+  /** The low `bits` at a place among the slots, zero-extended. */
+  protected loadSlot(place: SlotPlace, bits: number): I64 {
+    return typeof place === 'number'
+      ? loadBits(bits, this.s, place + Field.SLOTS)
+      : loadBits(bits, i32.add(this.s, place), Field.SLOTS);
+  }
+
+  /** Writes the low `bits` there. A 32-bit result clears the upper half (SDM vol. 1, 3.4.1.1); others keep it. */
+  protected storeSlot(place: SlotPlace, bits: number, value: I64): void {
+    const base = typeof place === 'number' ? this.s : i32.add(this.s, place);
+    const offset = typeof place === 'number' ? place + Field.SLOTS : Field.SLOTS;
     if (bits === 32) this.f.store64(base, i64.and(value, 0xffffffff), offset);
     else this.f.storeBits(bits, base, value, offset);
   }
@@ -139,16 +157,14 @@ export class Emitter {
   }
 
   private register(n: number, size: number): I64 {
-    const { base, offset } = this.slotPlace(Record.REGISTER + n);
-    return this.f.let(loadBits(size, base, offset));
+    return this.f.let(this.loadSlot(placeOf(this.recordByte(Record.REGISTER + n)), size));
   }
 
   /** Writes operand n (general register or memory). */
   write(n: number, value: I64): void {
     const { kind, size } = this.form.operands[n];
     if (kind === OperandKind.GPR) {
-      const { base, offset } = this.slotPlace(Record.REGISTER + n);
-      this.storeRegister(base, offset, size, value);
+      this.storeSlot(placeOf(this.recordByte(Record.REGISTER + n)), size, value);
     } else this.store(this.offset(), size, value, 'operand');
   }
 
@@ -169,10 +185,9 @@ export class Emitter {
   update(n: number, compute: (old: I64) => I64): void {
     const { kind, size } = this.form.operands[n];
     if (kind === OperandKind.GPR) {
-      const { base, offset } = this.slotPlace(Record.REGISTER + n);
-      const at = this.f.let(base);
-      const old = this.f.let(loadBits(size, at, offset));
-      this.storeRegister(at, offset, size, compute(old));
+      const place = placeOf(this.f.let(this.recordByte(Record.REGISTER + n)));
+      const old = this.f.let(this.loadSlot(place, size));
+      this.storeSlot(place, size, compute(old));
       return;
     }
     this.updateMemory(this.offset(), size, this.form.lock, compute);
@@ -346,7 +361,7 @@ export class Emitter {
       () => {
         this.prepareSlow(linear, segment);
         f.set(host, call(this.callees('readSlow'), 'i32', this.s, i32.const(bytes)));
-        f.if(i32.eqz(host), () => f.return(this.field32(Field.LEAVE)));
+        f.if(i32.eqz(host), () => this.leave(this.field32(Field.LEAVE)));
       },
     );
     return host;
@@ -369,7 +384,7 @@ export class Emitter {
         this.prepareSlow(linear, segment);
         put(this.s, Field.ACCESS_DATA);
         f.if(i32.eqz(call(this.callees('writeSlow'), 'i32', this.s, i32.const(bytes))), () =>
-          f.return(this.field32(Field.LEAVE)),
+          this.leave(this.field32(Field.LEAVE)),
         );
         this.wroteSlowly();
       },
@@ -392,7 +407,7 @@ export class Emitter {
       () => {
         this.prepareSlow(linear, segment);
         f.set(host, call(this.callees('modifySlow'), 'i32', this.s, i32.const(bytes)));
-        f.if(i32.eqz(host), () => f.return(this.field32(Field.LEAVE)));
+        f.if(i32.eqz(host), () => this.leave(this.field32(Field.LEAVE)));
         f.set(slow, i32.const(1));
       },
     );
@@ -408,7 +423,12 @@ export class Emitter {
 
   tlbEntry(linear: I64, table: number): I32 {
     const index = i32.and(i32.wrap(i64.shr_u(linear, 12)), TLB_ENTRIES - 1);
-    return this.f.let(i32.add(this.field32(table), i32.shl(index, 4)));
+    return this.f.let(i32.add(this.tableAddress(table), i32.shl(index, 4)));
+  }
+
+  /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */
+  protected tableAddress(table: number): I32 {
+    return this.field32(table);
   }
 
   private prepareSlow(linear: I64, segment: SegmentChoice): void {
@@ -453,7 +473,12 @@ export class Emitter {
     this.setField32(Field.FAULT_VECTOR, vector);
     this.setField32(Field.FAULT_ERROR, error);
     this.setField32(Field.CURRENT, this.d);
-    this.f.return(i32.const(Leave.FAULT));
+    this.leave(i32.const(Leave.FAULT));
+  }
+
+  /** Goes back to the run loop with a Leave code. */
+  protected leave(code: I32): void {
+    this.f.return(code);
   }
 
   /** #GP(0) outside CPL 0. */
@@ -470,14 +495,14 @@ export class Emitter {
 
   /** Makes the next instruction run in an interrupt shadow (STI, loads of SS). */
   castShadow(): void {
-    const after = i32.sub(this.field32(Field.BUDGET), i32.add(this.recordByte(Record.NUMBER), 1));
+    const after = i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), 1));
     this.setField32(Field.SHADOW_AT, after);
   }
 
   /** Calls a TypeScript helper by number; goes on when it says so, else leaves. */
   helper(number: number): void {
     const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
-    this.f.if(result, () => this.f.return(result));
+    this.f.if(result, () => this.leave(result));
     this.wroteSlowly();
   }
 
@@ -510,7 +535,10 @@ export class Emitter {
 
   /** RIP of this instruction, not cut. */
   rip(): I64 {
-    return i64.add(this.field64(Field.SLOTS + 8 * Slot.CODE_BASE), i64.extend_u(this.recordPosition()));
+    return this.plus(this.codeBase(), i64.extend_u(this.recordPosition()));
+  }
+  protected codeBase(): I64 {
+    return this.field64(Field.SLOTS + 8 * Slot.CODE_BASE);
   }
   /** RIP of the next instruction, cut to the code size. */
   nextRip(): I64 {
@@ -521,12 +549,18 @@ export class Emitter {
     return this.form.codeSize === 64 ? value : cut(32, value);
   }
 
+  /** Instructions that may be run before the run loop looks around, as of the start of the block. */
+  protected budget(): I32 {
+    return this.field32(Field.BUDGET);
+  }
+  protected setBudget(value: I32): void {
+    this.setField32(Field.BUDGET, value);
+  }
+
   /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
-  private retire(self: number): I32 {
-    const left = this.f.let(
-      i32.sub(this.field32(Field.BUDGET), i32.add(this.recordByte(Record.NUMBER), self)),
-    );
-    this.setField32(Field.BUDGET, left);
+  protected retire(self: number): I32 {
+    const left = this.f.let(i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self)));
+    this.setBudget(left);
     return i32.lt_s(i32.or(left, this.field32(Field.PENDING)), 0);
   }
 
@@ -541,15 +575,17 @@ export class Emitter {
     f.if(i32.and(i32.ne(link, 0), i32.eqz(tired)), () =>
       f.returnCallIndirect(HANDLER, i32.load(link, Record.HANDLER), this.s, link),
     );
-    const target = i64.add(
-      i64.add(this.rip(), i64.extend_u(this.recordByte(Record.LENGTH))),
-      this.record64(Record.IMMEDIATE),
-    );
-    const size = counts === 0 ? this.form.codeSize : this.branchSize();
-    this.setField64(Field.RIP, cut(size, target));
+    this.setField64(Field.RIP, this.relativeTarget(counts));
     this.setField32(Field.LINK_FROM, this.d);
     f.if(tired, () => f.return(i32.const(Leave.BUDGET)));
     this.lookup();
+  }
+
+  /** Where jumpRelative(counts) goes. */
+  protected relativeTarget(counts: number): I64 {
+    const next = i64.add(this.rip(), i64.extend_u(this.recordByte(Record.LENGTH)));
+    const size = counts === 0 ? this.form.codeSize : this.branchSize();
+    return cut(size, i64.add(next, this.record64(Record.IMMEDIATE)));
   }
 
   /** Bits of a near branch target: always 64 in 64-bit code, else the operand size. */
@@ -561,7 +597,7 @@ export class Emitter {
   jumpTo(target: I64): void {
     this.setField64(Field.RIP, target);
     this.setField32(Field.LINK_FROM, i32.const(0));
-    this.f.if(this.retire(1), () => this.f.return(i32.const(Leave.BUDGET)));
+    this.f.if(this.retire(1), () => this.leave(i32.const(Leave.BUDGET)));
     this.lookup();
   }
 
@@ -570,7 +606,7 @@ export class Emitter {
     this.setField64(Field.RIP, this.nextRip());
     this.setField32(Field.LINK_FROM, i32.const(0));
     this.f.do(this.retire(1));
-    this.f.return(i32.const(Leave.RETIRED));
+    this.leave(i32.const(Leave.RETIRED));
   }
 
   /** Leaves in the middle of a repeated instruction, to come back to it: registers hold the progress. */
@@ -578,7 +614,7 @@ export class Emitter {
     this.setField64(Field.RIP, this.cutRip(this.rip()));
     this.setField32(Field.LINK_FROM, i32.const(0));
     this.f.do(this.retire(0));
-    this.f.return(i32.const(Leave.BUDGET));
+    this.leave(i32.const(Leave.BUDGET));
   }
 
   /** #GP(0) when a 64-bit branch target is not canonical; `first` may find other faults then. */
@@ -591,7 +627,7 @@ export class Emitter {
   }
 
   /** Continues at RIP: through the jump cache, or by way of the run loop. */
-  private lookup(): void {
+  protected lookup(): void {
     const f = this.f;
     const rip = f.let(this.field64(Field.RIP));
     const linear = f.let(this.form.codeSize === 64 ? rip : cut(32, i64.add(rip, this.segmentBase(1))));
@@ -612,37 +648,4 @@ export function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
   return i64.eq(i64.load(entry), i64.and(last, PAGE_MASK));
 }
 
-/** Loads 8, 16, 32 or 64 bits, zero-extended. */
-export function loadBits(bits: number, address: I32, offset: number): I64 {
-  switch (bits) {
-    case 8:
-      return i64.load8_u(address, offset);
-    case 16:
-      return i64.load16_u(address, offset);
-    case 32:
-      return i64.load32_u(address, offset);
-    case 64:
-      return i64.load(address, offset);
-    default:
-      throw new RangeError(`no integer of ${bits} bits`);
-  }
-}
-
-/** The low `bits` of a value, zero-extended. */
-export function cut(bits: number, value: I64): I64 {
-  return bits === 64 ? value : i64.and(value, bits === 32 ? 0xffffffff : 2 ** bits - 1);
-}
-
-/** The low `bits` of a value, sign-extended. */
-export function extend(bits: number, value: I64): I64 {
-  switch (bits) {
-    case 8:
-      return i64.extend8_s(value);
-    case 16:
-      return i64.extend16_s(value);
-    case 32:
-      return i64.extend32_s(value);
-    default:
-      return value;
-  }
-}
+export { cut, extend, loadBits };

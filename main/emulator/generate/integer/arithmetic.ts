@@ -1,13 +1,22 @@
 import { OperandKind } from '../../instruction.ts';
 import { atomic, i32, i64, select, type I64 } from '../../wasm/expression.ts';
 import { cut, loadBits, type Emitter } from '../emitter.ts';
-import { carryFlag, flagsAdd, flagsLogic, flagsStep, flagsSubtract, setZero } from '../flags.ts';
+import {
+  carryFlag,
+  flagsAdd,
+  flagsAddCarry,
+  flagsLogic,
+  flagsStep,
+  flagsSubtract,
+  flagsSubtractBorrow,
+  setZero,
+} from '../flags.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
 
-type Flags = (c: Emitter, bits: number, a: I64, b: I64, result: I64) => void;
+type SetFlags = (c: Emitter, bits: number, a: I64, b: I64, result: I64) => void;
 
 /** dst = dst op src, with flags of both operands and the result. */
-function binary(compute: (a: I64, b: I64) => I64, flags: Flags): Semantics {
+function binary(compute: (a: I64, b: I64) => I64, flags: SetFlags): Semantics {
   return (c) => {
     const b = c.read(1);
     c.update(0, (a) => {
@@ -19,7 +28,7 @@ function binary(compute: (a: I64, b: I64) => I64, flags: Flags): Semantics {
 }
 
 /** The same with CF added to or taken from the result. */
-function binaryWithCarry(compute: (a: I64, b: I64) => I64, flags: Flags): Semantics {
+function binaryWithCarry(compute: (a: I64, b: I64) => I64, flags: SetFlags): Semantics {
   return (c) => {
     const b = c.read(1);
     // Read once: within a locked retry the flags may have been written already.
@@ -34,7 +43,7 @@ function binaryWithCarry(compute: (a: I64, b: I64) => I64, flags: Flags): Semant
 }
 
 /** Flags of dst op src, nothing written. */
-function compare(compute: (a: I64, b: I64) => I64, flags: Flags): Semantics {
+function compare(compute: (a: I64, b: I64) => I64, flags: SetFlags): Semantics {
   return (c) => {
     const a = c.read(0);
     const b = c.read(1);
@@ -42,7 +51,7 @@ function compare(compute: (a: I64, b: I64) => I64, flags: Flags): Semantics {
   };
 }
 
-const logic: Flags = (c, bits, _a, _b, result) => flagsLogic(c, bits, result);
+const logic: SetFlags = (c, bits, _a, _b, result) => flagsLogic(c, bits, result);
 
 function step(up: boolean): Semantics {
   return (c) =>
@@ -155,8 +164,8 @@ export const arithmetic: SemanticsGroup = {
   plain: {
     add: binary(i64.add, flagsAdd),
     or: binary(i64.or, logic),
-    adc: binaryWithCarry(i64.add, flagsAdd),
-    sbb: binaryWithCarry(i64.sub, flagsSubtract),
+    adc: binaryWithCarry(i64.add, flagsAddCarry),
+    sbb: binaryWithCarry(i64.sub, flagsSubtractBorrow),
     and: binary(i64.and, logic),
     sub: binary(i64.sub, flagsSubtract),
     xor: binary(i64.xor, logic),

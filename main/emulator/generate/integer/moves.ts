@@ -3,7 +3,7 @@ import { helperNumber } from '../../helpers.ts';
 import { Field, Record, Segment } from '../../state.ts';
 import { i32, i64, select, type I64 } from '../../wasm/expression.ts';
 import { extend, type Emitter } from '../emitter.ts';
-import { arithmeticFlags, condition, setArithmeticFlags } from '../flags.ts';
+import { arithmeticFlags, carryFlag, condition, setArithmeticFlags } from '../flags.ts';
 import type { SemanticsGroup } from '../semantics.ts';
 
 function mov(c: Emitter): void {
@@ -197,7 +197,7 @@ export const moves: SemanticsGroup = {
       const word = i32.or(i32.and(i32.wrap(c.highByte(0)), 0xd5), overflow);
       setArithmeticFlags(c, c.f.let(word));
     },
-    salc: (c) => c.setGpr(0, 8, i64.shr_s(i64.load(c.s, Field.FLAG_CARRY), 63)),
+    salc: (c) => c.setGpr(0, 8, i64.sub(i64.const(0), carryFlag(c))),
     enter: (c) => c.helper(helperNumber('enter', c.form.operandSize)),
   },
 };

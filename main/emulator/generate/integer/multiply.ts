@@ -2,7 +2,7 @@ import { Field } from '../../state.ts';
 import { i32, i64, select, type I64 } from '../../wasm/expression.ts';
 import { call } from '../../wasm/module.ts';
 import { cut, extend, type Emitter } from '../emitter.ts';
-import { flagsResult } from '../flags.ts';
+import { FlagKind, flagsResult } from '../flags.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../semantics.ts';
 
 const DIVIDE_ERROR = 0;
@@ -46,13 +46,8 @@ function multiplyShort(c: Emitter): void {
   const a = f.let(extend(bits, c.read(three ? 1 : 0)));
   const b = f.let(extend(bits, c.read(three ? 2 : 1)));
   const product = f.let(i64.mul(a, b));
-  const overflow =
-    bits === 64
-      ? i64.ne(c.call('multiplyHighSigned', 'i64', a, b), i64.shr_s(product, 63))
-      : i64.ne(extend(bits, product), product);
-  const bound = f.let(i64.extend_u(overflow));
   c.write(0, product);
-  multiplyFlags(c, bits, product, bound);
+  c.flags.set(FlagKind.MULTIPLY, bits, a, b, product);
 }
 
 function divideError(c: Emitter): void {
