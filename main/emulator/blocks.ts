@@ -18,7 +18,7 @@ const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
 
 /** A block that was decoded from a page: what invalidation needs. */
-interface Block {
+export interface Block {
   key: number;
   record: number;
   /** Records, with the joining one. */
@@ -67,7 +67,7 @@ export class Blocks {
   private readonly hotRuns: number;
   /** Called for each block that is dropped. */
   onDrop: (record: number) => void = () => {};
-  private readonly counts = new Map<number, number>();
+  private readonly byRecord = new Map<number, Block>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
   /** Whether the block found last straddles pages. */
@@ -152,7 +152,7 @@ export class Blocks {
 
   private remember(page: number, block: Block): void {
     this.found.set(block.key, block.record);
-    this.counts.set(block.record, block.count);
+    this.byRecord.set(block.record, block);
     const blocks = this.pages.get(page);
     if (blocks) blocks.push(block);
     else {
@@ -330,9 +330,14 @@ export class Blocks {
     );
   }
 
-  /** Records of the block that starts at one, with the counting and the joining one; 0 when it was dropped. */
-  countOf(record: number): number {
-    return this.counts.get(record) ?? 0;
+  /** The block whose first record this is, unless it was dropped. */
+  blockAt(record: number): Block | undefined {
+    return this.byRecord.get(record);
+  }
+
+  /** The block that was decoded for a host address and a context: its first record. */
+  decodedAt(host: number, context: number): number | undefined {
+    return this.found.get(host * Context.COUNT + context);
   }
 
   /** Whether a host page holds decoded code of this vCPU. */
@@ -360,7 +365,7 @@ export class Blocks {
   /** Every record of the block leads to the run loop from now on, also for a run that is in the middle of it. */
   private drop(block: Block): void {
     this.invalidations++;
-    this.counts.delete(block.record);
+    this.byRecord.delete(block.record);
     this.onDrop(block.record);
     this.found.delete(block.key);
     for (let i = 0; i < block.count; i++) {
@@ -370,8 +375,8 @@ export class Blocks {
 
   /** Drops everything. The records' memory is used again, so no link or cached jump may survive. */
   clear(): void {
-    for (const record of this.counts.keys()) this.onDrop(record);
-    this.counts.clear();
+    for (const record of this.byRecord.keys()) this.onDrop(record);
+    this.byRecord.clear();
     for (const page of this.pages.keys()) this.onCode(page, false);
     this.found.clear();
     this.pages.clear();

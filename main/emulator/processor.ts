@@ -16,6 +16,7 @@ import { Area, COUNTERS, Field, Leave, Record, SegmentIndex, Slot } from './stat
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
+import { translationGroup } from './translate/lazy-flags.ts';
 import { HOT_RUNS, Translator } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
 
@@ -204,9 +205,8 @@ export class Processor {
         modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
       },
-      [...sseGroups, ...x87Groups],
+      [...sseGroups, ...x87Groups, translationGroup],
     );
-    this.translator = new Translator(cpu, this.handlers, hotRuns);
     this.blocks = new Blocks(
       cpu,
       new Decoder(DECODED_FEATURES),
@@ -223,6 +223,7 @@ export class Processor {
       },
       hotRuns,
     );
+    this.translator = new Translator(cpu, this.handlers, this.blocks, hotRuns);
     this.blocks.onDrop = (record) => this.translator.release(record);
     this.blocks.clear();
     cpu.set(Field.JUMP_CACHE, block.address + Area.JUMP_CACHE);
@@ -715,8 +716,7 @@ export class Processor {
     const { cpu, blocks } = this;
     this.setRipFromRecord(record);
     cpu.set(Field.LINK_FROM, 0);
-    const count = blocks.countOf(record);
-    if (count !== 0) this.translator.add({ record, count });
+    if (blocks.blockAt(record) !== undefined) this.translator.add(record);
   }
 
   private leaveRecord(): void {

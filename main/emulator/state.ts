@@ -145,6 +145,9 @@ export const Field = {
   IDT_BASE: 0x590,
   IDT_LIMIT: 0x598,
 
+  /** Instructions run by translations: 64-bit. */
+  TRANSLATED: 0x5a0,
+
   CR0: 0x600,
   CR2: 0x608,
   CR3: 0x610,

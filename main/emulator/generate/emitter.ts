@@ -53,17 +53,19 @@ export class Emitter {
   private readonly callees: Callees;
   private offsetCache: I64 | undefined;
 
-  constructor(f: FunctionBuilder, form: Form, callees: Callees, record?: I32) {
+  constructor(
+    f: FunctionBuilder,
+    form: Form,
+    callees: Callees,
+    record?: I32,
+    makeFlags: (c: Emitter) => Flags = (c) => new Flags(c),
+  ) {
     this.f = f;
     this.form = form;
     this.callees = callees;
     this.s = f.parameter('i32', 0);
     this.d = record ?? f.parameter('i32', 1);
-    this.flags = this.makeFlags();
-  }
-
-  protected makeFlags(): Flags {
-    return new Flags(this);
+    this.flags = makeFlags(this);
   }
 
   // ---- State fields -------------------------------------------------------------------------------------

@@ -1,38 +1,49 @@
-import { Emitter, type Callees } from '../generate/emitter.ts';
+import { Emitter, type Callees, type SlotPlace } from '../generate/emitter.ts';
 import type { Form } from '../generate/form.ts';
-import { FixedHandler } from '../generate/handlers.ts';
-import { Field, Leave, Record } from '../state.ts';
-import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
-import type { FunctionBuilder } from '../wasm/module.ts';
+import { Field, Leave, Record, Slot } from '../state.ts';
+import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
+import type { RegionFunction } from './function.ts';
+import { LazyFlags } from './lazy-flags.ts';
+
+/** Where a direct jump goes on inside the function. */
+export interface Edge {
+  jump(): void;
+  /** Back in a loop: the budget is looked at. */
+  back: boolean;
+}
+
+const MASKS: Record<number, bigint> = { 8: 0xffn, 16: 0xffffn, 32: 0xffffffffn };
 
 /**
- * The same semantics with everything that the record holds as constants: registers become fixed places in the
- * vCPU's block, displacements and immediates become operands, and the next instruction simply follows.
+ * The same semantics with everything that the record holds as constants: registers become variables,
+ * displacements and immediates become operands, the next instruction simply follows, and a jump to another
+ * block of the region is one.
  */
 export class TranslationEmitter extends Emitter {
+  declare readonly flags: LazyFlags;
+  private readonly region: RegionFunction;
   private readonly words: Int32Array;
   private readonly record: number;
-  /** Address of the block's first record: its handler tells whether the block was dropped. */
-  private readonly first: number;
-  /** Set when a store dropped this very block. */
-  private readonly stale: Local<'i32'>;
+  private readonly edge: Edge | undefined;
   private storesSlowly = false;
 
+  /** `edge`: where the instruction's jump leads if that is in the region. */
   constructor(
-    f: FunctionBuilder,
+    region: RegionFunction,
     form: Form,
     callees: Callees,
     words: Int32Array,
     record: number,
-    first: number,
-    stale: Local<'i32'>,
+    edge: Edge | undefined,
   ) {
-    super(f, form, callees, i32.const(record));
+    super(region.f, form, callees, i32.const(record), (c) => new LazyFlags(c, region.flags));
+    this.region = region;
     this.words = words;
     this.record = record;
-    this.first = first;
-    this.stale = stale;
+    this.edge = edge;
   }
+
+  // ---- The record's fields ------------------------------------------------------------------------------
 
   private word(field: number): number {
     return this.words[(this.record + field) >>> 2];
@@ -53,21 +64,136 @@ export class TranslationEmitter extends Emitter {
     return i32.const(this.word(Record.POSITION) & 0xffff);
   }
 
+  // ---- Registers in variables ---------------------------------------------------------------------------
+
+  protected override loadSlot(place: SlotPlace, bits: number): I64 {
+    const at = place as number;
+    const index = at >> 3;
+    if (index === Slot.ZERO) return i64.const(0);
+    if (index === Slot.CODE_BASE) return this.region.codeBase;
+    if (index >= Slot.ZERO) return super.loadSlot(place, bits);
+    const value = this.region.register(index);
+    if (bits === 64) return value;
+    return i64.and((at & 1) === 1 ? i64.shr_u(value, 8) : value, MASKS[bits]);
+  }
+
+  protected override storeSlot(place: SlotPlace, bits: number, value: I64): void {
+    const at = place as number;
+    const index = at >> 3;
+    if (index >= Slot.ZERO) {
+      super.storeSlot(place, bits, value);
+      return;
+    }
+    const { region } = this;
+    if (bits === 64) region.setRegister(index, value);
+    else if (bits === 32) region.setRegister(index, i64.and(value, MASKS[32]));
+    else {
+      const shift = 8 * (at & 1);
+      const mask = MASKS[bits] << BigInt(shift);
+      const kept = i64.and(region.register(index), ~mask);
+      const cut = i64.and(value, MASKS[bits]);
+      region.setRegister(index, i64.or(kept, shift === 0 ? cut : i64.shl(cut, shift)));
+    }
+  }
+
+  protected override codeBase(): I64 {
+    return this.region.codeBase;
+  }
+  protected override tableAddress(table: number): I32 {
+    return this.region.table(table);
+  }
+  protected override budget(): I32 {
+    return this.region.budget;
+  }
+  protected override setBudget(value: I32): void {
+    this.f.set(this.region.budget, value);
+  }
+
+  // ---- Ways out -----------------------------------------------------------------------------------------
+
   /** The next instruction's code follows. */
   override next(): void {}
 
-  protected override wroteSlowly(): void {
-    this.storesSlowly = true;
-    const dropped = i32.eq(i32.load(i32.const(this.first), Record.HANDLER), FixedHandler.STALE);
-    this.f.set(this.stale, dropped);
+  protected override leave(code: I32): void {
+    this.f.set(this.region.code, code);
+    this.f.break(this.region.leaving);
   }
 
-  /** After the instruction: leaves when it has written over the code of this block. */
+  /** TypeScript works on the vCPU's block: the handler of this instruction does it, and the rest of its block. */
+  override helper(): void {
+    this.goOnWith(this.d);
+  }
+
+  private goOnWith(record: I32): void {
+    this.flags.settleOnWayOut();
+    this.f.set(this.region.target, record);
+    this.f.break(this.region.chaining);
+  }
+
+  override jumpRelative(counts = 1): void {
+    const { f, region, edge } = this;
+    if (edge === undefined) {
+      this.jumpOut(counts);
+      return;
+    }
+    if (this.storesSlowly) f.if(region.stale, () => this.searchFor(this.relativeTarget(counts), counts));
+    const instructions = i32.add(this.recordByte(Record.NUMBER), counts);
+    this.setBudget(i32.sub(this.budget(), instructions));
+    if (edge.back) {
+      f.if(region.tired(), () => {
+        this.setField64(Field.RIP, this.relativeTarget(counts));
+        this.setField32(Field.LINK_FROM, i32.const(0));
+        this.leave(i32.const(Leave.BUDGET));
+      });
+    }
+    edge.jump();
+  }
+
+  /** A direct jump out of the region: through the record's link once it is known. */
+  private jumpOut(counts: number): void {
+    const { f, region } = this;
+    const tired = f.let(this.retire(counts));
+    this.flags.settleOnWayOut();
+    f.set(region.target, i32.load(this.d, Record.LINK));
+    f.if(i32.and(i32.ne(region.target, 0), i32.eqz(tired)), () => f.break(region.chaining));
+    f.set(region.rip, this.relativeTarget(counts));
+    this.setField32(Field.LINK_FROM, this.d);
+    f.if(tired, () => {
+      this.setField64(Field.RIP, region.rip);
+      this.leave(i32.const(Leave.BUDGET));
+    });
+    f.break(region.searching);
+  }
+
+  override jumpTo(target: I64): void {
+    this.searchFor(target, 1);
+  }
+
+  private searchFor(target: I64, counts: number): void {
+    const { f, region } = this;
+    f.set(region.rip, target);
+    this.setField32(Field.LINK_FROM, i32.const(0));
+    const tired = f.let(this.retire(counts));
+    this.flags.settleOnWayOut();
+    f.if(tired, () => {
+      this.setField64(Field.RIP, region.rip);
+      this.leave(i32.const(Leave.BUDGET));
+    });
+    f.break(region.searching);
+  }
+
+  protected override wroteSlowly(): void {
+    this.storesSlowly = true;
+    this.f.set(this.region.stale, this.region.isDropped());
+  }
+
+  /** After the instruction: leaves when it has written over code of the region. */
   finish(next: number): void {
+    this.flags.finish();
     if (!this.storesSlowly) return;
-    this.f.if(this.stale, () => {
+    this.f.if(this.region.stale, () => {
       this.setField32(Field.CURRENT, i32.const(next));
-      this.f.return(i32.const(Leave.STALE));
+      this.leave(i32.const(Leave.STALE));
     });
   }
 }

@@ -1,78 +1,94 @@
+import type { Blocks } from '../blocks.ts';
 import type { Cpu } from '../cpu.ts';
-import type { Handlers } from '../generate/handlers.ts';
+import type { Callees } from '../generate/emitter.ts';
+import { codeSizeOf, Context } from '../generate/form.ts';
+import { FixedHandler, type FunctionSource, type Handlers } from '../generate/handlers.ts';
 import { Record } from '../state.ts';
-import { TranslationEmitter } from './emitter.ts';
+import type { FunctionBuilder, Label } from '../wasm/module.ts';
+import { TranslationEmitter, type Edge } from './emitter.ts';
+import { RegionFunction } from './function.ts';
+import { STORED, translationGroup, type KnownFlags } from './lazy-flags.ts';
+import type { Region } from './region.ts';
+import { fallsThrough, jumpTarget, RegionFinder } from './region.ts';
 
 /**
  * Runs of a block before it is translated; 0 translates nothing. The tier is off until its own campaigns have
  * shown it to be as exact as the handlers.
  */
-export const HOT_RUNS = 0;
-/** Blocks that are translated into one module: beyond a few dozen the cost per block hardly falls. */
+export const HOT_RUNS = 100;
+/** Regions that are translated into one module: beyond a few dozen the cost of each hardly falls. */
 const BATCH = 24;
 
-interface HotBlock {
-  /** Address of its first record, the one that counts. */
-  record: number;
-  count: number;
+/** A region that is in place: in the handler's place of its head's first record. */
+interface Translation {
+  head: number;
+  slot: number;
+  /** First records of all its blocks. */
+  members: number[];
 }
 
 /**
- * The second tier: a block that has run often becomes one WebAssembly function, put in the place of its first
- * record's handler. Links, the jump cache and invalidation go on working by that record.
+ * The second tier: the region of a block that has run often becomes one WebAssembly function, put in the place
+ * of its first record's handler. Links, the jump cache and invalidation go on working by that record.
  */
 export class Translator {
   private readonly cpu: Cpu;
   private readonly handlers: Handlers;
-  private waiting: HotBlock[] = [];
-  private readonly slots = new Map<number, number>();
+  private readonly blocks: Blocks;
+  private readonly finder: RegionFinder;
+  private readonly hotRuns: number;
+  private readonly batch: number;
+  private waiting: number[] = [];
+  /** By the first record of each block in it. */
+  private readonly translations = new Map<number, Set<Translation>>();
   translated = 0;
 
-  private readonly batch: number;
-
-  constructor(cpu: Cpu, handlers: Handlers, hotRuns: number) {
-    // Who wants everything translated at once (tests) doesn't want to wait for company.
-    this.batch = hotRuns === 1 ? 1 : BATCH;
+  constructor(cpu: Cpu, handlers: Handlers, blocks: Blocks, hotRuns: number) {
     this.cpu = cpu;
     this.handlers = handlers;
+    this.blocks = blocks;
+    this.hotRuns = hotRuns;
+    // Who wants everything translated at once (tests) doesn't want to wait for company.
+    this.batch = hotRuns === 1 ? 1 : BATCH;
+    this.finder = new RegionFinder(cpu, blocks, handlers, hotRuns);
   }
 
-  /** Takes note of a hot block; translates when enough are there. */
-  add(block: HotBlock): void {
-    this.waiting.push(block);
+  /** Takes note of a hot block, by its first record; translates when enough are there. */
+  add(record: number): void {
+    this.waiting.push(record);
     if (this.waiting.length >= this.batch) this.flush();
   }
 
   /** Translates what waits. */
   flush(): void {
-    const batch = this.waiting.filter(({ record }) => this.handlers.isCounting(this.cpu.words[record >>> 2]));
-    this.waiting = [];
-    if (batch.length === 0) return;
-    const { words } = this.cpu;
-    const slots = this.handlers.compileFunctions(
-      batch.map((block) => ({
-        groups: this.recordsOf(block).flatMap(
-          (record) => this.handlers.meaningOf(words[record >>> 2])?.meaning.group ?? [],
-        ),
-        build: (f, callees) => {
-          const stale = f.local('i32');
-          f.keepLocals();
-          for (const record of this.recordsOf(block)) {
-            f.recycleLocals();
-            const { form, meaning } = this.handlers.meaningOf(words[record >>> 2])!;
-            const emitter = new TranslationEmitter(f, form, callees, words, record, block.record, stale);
-            meaning.semantics(emitter);
-            emitter.finish(record + Record.SIZE);
-          }
-          f.unreachable();
-        },
-      })),
-    );
-    batch.forEach(({ record }, i) => {
-      words[record >>> 2] = slots[i];
-      this.slots.set(record, slots[i]);
+    if (this.waiting.length === 0) return;
+    const heads = this.waiting.flatMap((record) => {
+      const block = this.blocks.blockAt(record);
+      return block !== undefined && this.isCounting(record) ? [block] : [];
     });
-    this.translated += batch.length;
+    this.waiting = [];
+    if (heads.length === 0) return;
+    const regions = heads.map((head) => this.finder.find(head));
+    const slots = this.handlers.compileFunctions(regions.map((region) => this.sourceOf(region)));
+    regions.forEach((region, i) => this.install(region, slots[i]));
+    this.translated += regions.length;
+  }
+
+  private isCounting(record: number): boolean {
+    return this.cpu.words[record >>> 2] === FixedHandler.COUNTING;
+  }
+
+  private install({ members }: Region, slot: number): void {
+    const head = members[0].block.record;
+    const translation = { head, slot, members: members.map(({ block }) => block.record) };
+    for (const record of translation.members) {
+      const known = this.translations.get(record);
+      if (known) known.add(translation);
+      else this.translations.set(record, new Set([translation]));
+    }
+    const { words } = this.cpu;
+    words[head >>> 2] = slot;
+    words[(head + Record.LINK) >>> 2] = 1;
   }
 
   /** Drops what waits: its records' memory is used for other blocks now. */
@@ -80,16 +96,146 @@ export class Translator {
     this.waiting = [];
   }
 
-  /** The instructions' records: all but the counting one, with the joining one at the end. */
-  private recordsOf({ record, count }: HotBlock): number[] {
-    return Array.from({ length: count - 1 }, (_, i) => record + (i + 1) * Record.SIZE);
+  /** A block was dropped: so are the regions that it is in. What runs one of them looks at its head's link. */
+  release(record: number): void {
+    const translations = this.translations.get(record);
+    if (translations === undefined) return;
+    const { words } = this.cpu;
+    for (const translation of translations) {
+      const { head, slot, members } = translation;
+      for (const member of members) {
+        const others = this.translations.get(member)!;
+        others.delete(translation);
+        if (others.size === 0) this.translations.delete(member);
+      }
+      words[(head + Record.LINK) >>> 2] = 0;
+      if (words[head >>> 2] === slot) {
+        // Its head is still good: it has to become hot again.
+        words[head >>> 2] = FixedHandler.COUNTING;
+        words[(head + Record.IMMEDIATE) >>> 2] = this.hotRuns;
+      }
+      this.handlers.release(slot);
+    }
   }
 
-  /** A block was dropped: its function may go. */
-  release(record: number): void {
-    const slot = this.slots.get(record);
-    if (slot === undefined) return;
-    this.slots.delete(record);
-    this.handlers.release(slot);
+  private sourceOf(region: Region): FunctionSource {
+    const { words } = this.cpu;
+    const groups = region.members.flatMap(({ records }) =>
+      records.flatMap((record) => this.handlers.meaningOf(words[record >>> 2])?.meaning.group ?? []),
+    );
+    return { groups: [...groups, translationGroup], build: (f, callees) => this.build(region, f, callees) };
   }
+
+  private build(region: Region, f: FunctionBuilder, callees: Callees): void {
+    const [head] = region.members;
+    const codeSize = codeSizeOf(head.block.key % Context.COUNT);
+    const frame = new RegionFunction(f, callees, head.block.record, codeSize);
+    frame.build(() => new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write());
+  }
+}
+
+/** Writes a region's blocks with loops and blocks of WebAssembly, so that every edge is a jump. */
+class RegionBody {
+  private readonly region: Region;
+  private readonly frame: RegionFunction;
+  private readonly callees: Callees;
+  private readonly words: Int32Array;
+  private readonly handlers: Handlers;
+  /** Where jumps forwards to a member, and back to a loop's head, go. */
+  private readonly forwards: (Label | undefined)[] = [];
+  private readonly backwards: (Label | undefined)[] = [];
+  /** What the jumps to a member so far agree on about the flags; null: nothing. */
+  private readonly flagsAt: (KnownFlags | null | undefined)[] = [];
+
+  constructor(
+    region: Region,
+    frame: RegionFunction,
+    callees: Callees,
+    words: Int32Array,
+    handlers: Handlers,
+  ) {
+    this.region = region;
+    this.frame = frame;
+    this.callees = callees;
+    this.words = words;
+    this.handlers = handlers;
+  }
+
+  write(): void {
+    this.flagsAt[0] = STORED;
+    this.level(-1, 0, this.region.members.length - 1);
+  }
+
+  private loop(head: number): void {
+    this.frame.f.loop((label) => {
+      this.backwards[head] = label;
+      this.level(head, head, this.region.loopEnds[head]!);
+    });
+  }
+
+  /** Members first to last, which lie in the loop of `head` and in no other but those that begin among them. */
+  private level(head: number, first: number, last: number): void {
+    const { region } = this;
+    const cuts: number[] = [];
+    for (let i = first + 1; i <= last; i++) if (region.loopAround(i) === head) cuts.push(i);
+    this.upTo(cuts.length, cuts, head, first, last);
+  }
+
+  private upTo(count: number, cuts: number[], head: number, first: number, last: number): void {
+    if (count > 0) {
+      this.frame.f.block((label) => {
+        this.forwards[cuts[count - 1]] = label;
+        this.upTo(count - 1, cuts, head, first, last);
+      });
+    }
+    const from = count === 0 ? first : cuts[count - 1];
+    const to = count === cuts.length ? last : cuts[count] - 1;
+    for (let i = from; i <= to; i++) {
+      const end = this.region.loopEnds[i];
+      if (end === undefined || i === head) this.member(i);
+      else {
+        this.loop(i);
+        i = end;
+      }
+    }
+  }
+
+  private member(index: number): void {
+    const { frame, words, handlers, callees, region } = this;
+    const { f } = frame;
+    const loop = region.loopEnds[index] !== undefined;
+    frame.flags.known = loop ? null : (this.flagsAt[index] ?? null);
+    for (const record of region.members[index].records) {
+      f.recycleLocals();
+      const assigned = handlers.meaningOf(words[record >>> 2])!;
+      const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
+      const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge);
+      assigned.meaning.semantics(emitter);
+      emitter.finish(record + Record.SIZE);
+      // The joining record after it is never reached.
+      if (!fallsThrough(assigned)) break;
+    }
+  }
+
+  private edgeOf(from: number, position: number | undefined): Edge | undefined {
+    if (position === undefined) return undefined;
+    const { region, frame } = this;
+    const to = region.indexAt(position);
+    if (to === undefined || !region.canJump(from, to)) return undefined;
+    const back = to <= from;
+    return {
+      back,
+      jump: () => {
+        const known = frame.flags.known;
+        if (!back) {
+          this.flagsAt[to] = this.flagsAt[to] === undefined ? known : agreed(this.flagsAt[to], known);
+        }
+        frame.f.break((back ? this.backwards : this.forwards)[to]!);
+      },
+    };
+  }
+}
+
+function agreed(a: KnownFlags | null, b: KnownFlags | null): KnownFlags | null {
+  return a !== null && b !== null && a.kind === b.kind && a.bits === b.bits ? a : null;
 }

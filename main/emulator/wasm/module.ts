@@ -32,11 +32,13 @@ const ATOMIC = 0xfe;
 export class FunctionBuilder {
   readonly module: ModuleBuilder;
   readonly index: number;
-  private readonly code = new ByteWriter(256);
+  private code = new ByteWriter(256);
+  private readonly front = new ByteWriter(64);
   private readonly locals: Type[] = [];
   private readonly parameterCount: number;
   private readonly parameters: readonly Type[];
   private depth = 0;
+  private opened = 0;
 
   constructor(module: ModuleBuilder, index: number, signature: Signature) {
     this.module = module;
@@ -160,12 +162,15 @@ export class FunctionBuilder {
     this.code.byte(0x04);
     this.code.byte(BLOCK_VOID);
     this.depth++;
+    this.opened++;
     then();
     if (otherwise) {
       this.code.byte(0x05);
+      this.opened++;
       otherwise();
     }
     this.depth--;
+    this.opened++;
     this.code.byte(0x0b);
   }
 
@@ -183,9 +188,21 @@ export class FunctionBuilder {
     this.code.byte(opcode);
     this.code.byte(BLOCK_VOID);
     const label = { depth: ++this.depth };
+    this.opened++;
     body(label);
+    this.opened++;
     this.depth--;
     this.code.byte(0x0b);
+  }
+
+  /** How many ifs, blocks and loops are open. */
+  get nesting(): number {
+    return this.depth;
+  }
+
+  /** Changes whenever one is opened or closed: two statements with the same number are run one after the other. */
+  get scopes(): number {
+    return this.opened;
   }
 
   break(label: Label): void {
@@ -232,6 +249,14 @@ export class FunctionBuilder {
     this.code.byte(0x00);
   }
 
+  /** Writes statements that come before all others: for what is known only when those are there. */
+  prologue(body: () => void): void {
+    const { code } = this;
+    this.code = this.front;
+    body();
+    this.code = code;
+  }
+
   /** The code entry of this function (core specification 5.5.13). */
   writeEntry(out: ByteWriter): void {
     const header = new ByteWriter(64);
@@ -246,8 +271,9 @@ export class FunctionBuilder {
       header.unsigned(run.count);
       header.byte(TYPE_BYTE[run.type]);
     }
-    out.unsigned(header.length + this.code.length + 1);
+    out.unsigned(header.length + this.front.length + this.code.length + 1);
     out.raw(header.view());
+    out.raw(this.front.view());
     out.raw(this.code.view());
     out.byte(0x0b);
   }

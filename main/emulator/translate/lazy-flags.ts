@@ -1,0 +1,327 @@
+import { Emitter } from '../generate/emitter.ts';
+import {
+  differenceBorrows,
+  FlagKind,
+  Flags,
+  productOverflows,
+  storeFlags,
+  sumCarries,
+} from '../generate/flags.ts';
+import { Addressing, type Form } from '../generate/form.ts';
+import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
+import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
+import type { FunctionBuilder, Label } from '../wasm/module.ts';
+
+/** What is known, while code is generated, of the operation that set the flags last. */
+export interface KnownFlags {
+  readonly kind: number;
+  readonly bits: number;
+}
+/** The flags are in the vCPU's block. */
+export const STORED: KnownFlags = { kind: 0, bits: 64 };
+
+/** The four variables that stand for the flags: what set them (0: the block has them), its operands and result. */
+export class FlagVariables {
+  readonly which: Local<'i32'>;
+  readonly a: Local<'i64'>;
+  readonly b: Local<'i64'>;
+  readonly result: Local<'i64'>;
+  /** What is known at the start of an instruction; null: only at run time. */
+  known: KnownFlags | null = STORED;
+
+  constructor(f: FunctionBuilder) {
+    this.which = f.local('i32');
+    this.a = f.local('i64');
+    this.b = f.local('i64');
+    this.result = f.local('i64');
+  }
+}
+
+const SIZES = [8, 16, 32, 64];
+
+/** An operation and its size as one number, for the variable `which`. */
+function numberOf(kind: number, bits: number): number {
+  return kind * 4 + SIZES.indexOf(bits);
+}
+
+/**
+ * Flags that are computed where they are read: an operation leaves its operands in variables, which costs
+ * nothing in code that is compiled to static single assignment, and most are overwritten unread. The variable
+ * `which` is always right, so any way out of the function can settle the flags; what is known at generation
+ * time makes a comparison and the jump on it one operation.
+ */
+export class LazyFlags extends Flags {
+  private readonly variables: FlagVariables;
+  private readonly settleRoutine: () => void;
+  /** Nesting at the start of the instruction: what is written deeper may not have been run. */
+  private readonly depth: number;
+  /** What was written deeper, good until a scope opens or closes. */
+  private nested: { known: KnownFlags; scopes: number } | null = null;
+  private nestedWrite = false;
+
+  constructor(c: Emitter, variables: FlagVariables) {
+    super(c);
+    this.variables = variables;
+    this.depth = c.f.nesting;
+    this.settleRoutine = () => {
+      const { which, a, b, result } = variables;
+      c.callVoid(SETTLE, c.s, which, a, b, result);
+    };
+  }
+
+  /** What is known here of the flags; null when only the run knows. */
+  current(): KnownFlags | null {
+    if (this.nested?.scopes === this.c.f.scopes) return this.nested.known;
+    return this.nestedWrite ? null : this.variables.known;
+  }
+
+  private nowKnown(known: KnownFlags): void {
+    if (this.c.f.nesting === this.depth) {
+      this.variables.known = known;
+      this.nestedWrite = false;
+      this.nested = null;
+    } else {
+      this.nestedWrite = true;
+      this.nested = { known, scopes: this.c.f.scopes };
+    }
+  }
+
+  /** After the instruction. */
+  finish(): void {
+    if (this.nestedWrite) this.variables.known = null;
+  }
+
+  override set(kind: number, bits: number, a: I64, b: I64, result: I64): void {
+    const { f } = this.c;
+    const { variables } = this;
+    f.set(variables.which, i32.const(numberOf(kind, bits)));
+    // Logic needs its result alone: the others keep what they have.
+    if (kind !== FlagKind.LOGIC) {
+      // Bound, for a source may be one of the variables.
+      const [left, right] = [f.let(a), f.let(b)];
+      f.set(variables.a, left);
+      f.set(variables.b, right);
+    }
+    f.set(variables.result, result);
+    this.nowKnown({ kind, bits });
+  }
+
+  /** Puts the flags into the vCPU's block, where everybody else looks for them. */
+  settle(): void {
+    if (this.current()?.kind === 0) return;
+    this.settleOnWayOut();
+    this.nowKnown(STORED);
+  }
+
+  /** The same on a way out of the function, after which other code goes on with the flags as they were before. */
+  settleOnWayOut(): void {
+    const known = this.current();
+    const { c, variables } = this;
+    if (known?.kind === 0) return;
+    if (known === null) c.f.if(variables.which, this.settleRoutine);
+    else storeFlags(c, known.kind, known.bits, variables.a, variables.b, variables.result);
+    c.f.set(variables.which, i32.const(0));
+  }
+
+  override setCarryOverflow(carry: I64, overflow: I64): void {
+    this.settle();
+    super.setCarryOverflow(carry, overflow);
+  }
+
+  override setWord(word: I32): void {
+    super.setWord(word);
+    this.c.f.set(this.variables.which, i32.const(0));
+    this.nowKnown(STORED);
+  }
+
+  override word(): I32 {
+    this.settle();
+    return super.word();
+  }
+
+  override carry(): I64 {
+    const known = this.current();
+    if (known === null) return this.carryAtRunTime();
+    if (known.kind === 0) return super.carry();
+    return this.carryOf(known);
+  }
+
+  private carryOf(known: KnownFlags): I64 {
+    const { b, a } = this.variables;
+    if (known.kind === FlagKind.INCREMENT || known.kind === FlagKind.DECREMENT) return b;
+    if (known.kind === FlagKind.RESULT) return a;
+    return i64.extend_u(this.testOf(known, 1));
+  }
+
+  /** INC and DEC in a loop pass CF on: that case without settling. */
+  private carryAtRunTime(): I64 {
+    const { f } = this.c;
+    const { which, b } = this.variables;
+    const carry = f.local('i64');
+    const operation = i32.shr_u(which, 2);
+    const passes = i32.or(i32.eq(operation, FlagKind.INCREMENT), i32.eq(operation, FlagKind.DECREMENT));
+    f.if(
+      passes,
+      () => f.set(carry, b),
+      () => {
+        f.if(which, this.settleRoutine);
+        f.set(carry, super.carry());
+      },
+    );
+    return carry;
+  }
+
+  override overflow(): I64 {
+    const known = this.current();
+    if (known !== null && known.kind !== 0) return i64.extend_u(this.testOf(known, 0));
+    this.settle();
+    return super.overflow();
+  }
+
+  protected override test(code: number): I32 {
+    const known = this.current();
+    if (known !== null && known.kind !== 0) return this.testOf(known, code);
+    this.settle();
+    return super.test(code);
+  }
+
+  private testOf({ kind, bits }: KnownFlags, code: number): I32 {
+    const { c } = this;
+    const { a, b, result } = this.variables;
+    const compare = comparisons(bits);
+    const negative = (value: I64): I32 => compare.lt_s(value, i64.const(0));
+    const zero = (): I32 => compare.eq(result, i64.const(0));
+    const sign = (): I32 => negative(result);
+    const carry = (): I32 => {
+      switch (kind) {
+        case FlagKind.ADD:
+          return compare.lt_u(result, a);
+        case FlagKind.SUBTRACT:
+          return compare.lt_u(a, b);
+        case FlagKind.ADD_CARRY:
+          return negative(sumCarries(a, b, result));
+        case FlagKind.SUBTRACT_BORROW:
+          return negative(differenceBorrows(a, b, result));
+        case FlagKind.LOGIC:
+          return i32.const(0);
+        case FlagKind.RESULT:
+          return i32.wrap(a);
+        case FlagKind.MULTIPLY:
+          return productOverflows(c, bits, a, b, result);
+        default:
+          return i32.wrap(b);
+      }
+    };
+    const overflow = (): I32 => {
+      switch (kind) {
+        case FlagKind.ADD:
+        case FlagKind.ADD_CARRY:
+          return negative(i64.and(i64.xor(a, result), i64.xor(b, result)));
+        case FlagKind.SUBTRACT:
+        case FlagKind.SUBTRACT_BORROW:
+          return negative(i64.and(i64.xor(a, b), i64.xor(a, result)));
+        case FlagKind.LOGIC:
+          return i32.const(0);
+        case FlagKind.INCREMENT:
+          return negative(i64.and(i64.xor(a, -1), result));
+        case FlagKind.DECREMENT:
+          return negative(i64.and(a, i64.xor(result, -1)));
+        case FlagKind.RESULT:
+          return i32.wrap(b);
+        default:
+          return productOverflows(c, bits, a, b, result);
+      }
+    };
+    const subtraction = kind === FlagKind.SUBTRACT;
+    switch (code) {
+      case 0:
+        return overflow();
+      case 1:
+        return carry();
+      case 2:
+        return subtraction ? compare.eq(a, b) : zero();
+      case 3:
+        if (subtraction) return compare.le_u(a, b);
+        return kind === FlagKind.LOGIC ? zero() : i32.or(carry(), zero());
+      case 4:
+        return sign();
+      case 5:
+        return i32.and(i32.xor(i32.popcnt(i32.and(i32.wrap(result), 0xff)), 1), 1);
+      case 6:
+        if (subtraction) return compare.lt_s(a, b);
+        return kind === FlagKind.LOGIC ? sign() : i32.xor(sign(), overflow());
+      default:
+        if (subtraction) return compare.le_s(a, b);
+        if (kind === FlagKind.LOGIC) return compare.le_s(result, i64.const(0));
+        return i32.or(i32.xor(sign(), overflow()), zero());
+    }
+  }
+}
+
+type Compare = (a: I64, b: I64) => I32;
+
+/** Comparisons of the low `bits` of two values, whatever is above. */
+function comparisons(bits: number): Record<'eq' | 'lt_u' | 'le_u' | 'lt_s' | 'le_s', Compare> {
+  if (bits === 64) return i64;
+  // Narrow values go to the top of 32 bits, where signs and carries are.
+  const part = (value: I64): I32 =>
+    bits === 32 ? i32.wrap(value) : i32.shl(i32.wrap(value), i32.const(32 - bits));
+  const of =
+    (operation: (a: I32, b: I32) => I32): Compare =>
+    (a, b) =>
+      operation(part(a), part(b));
+  return {
+    eq: of(i32.eq),
+    lt_u: of(i32.lt_u),
+    le_u: of(i32.le_u),
+    lt_s: of(i32.lt_s),
+    le_s: of(i32.le_s),
+  };
+}
+
+/** The routine that puts flags into the vCPU's block when only the run knows which they are. */
+export const SETTLE = 'settleFlags';
+
+const NO_FORM: Form = {
+  mnemonic: SETTLE,
+  operands: [],
+  operandSize: 64,
+  addressSize: 64,
+  codeSize: 64,
+  stackSize: 64,
+  addressing: Addressing.NONE,
+  checked: false,
+  condition: 0,
+  rep: 0,
+  lock: false,
+};
+
+/** (s, which, a, b, result): stores the flags; `which` is not 0. */
+const settleFlags: LibraryRoutine = {
+  signature: { parameters: ['i32', 'i32', 'i64', 'i64', 'i64'] },
+  build: (f, callees) => {
+    const c = new Emitter(f, NO_FORM, callees, i32.const(0));
+    const which = f.parameter('i32', 1);
+    const [a, b, result] = [f.parameter('i64', 2), f.parameter('i64', 3), f.parameter('i64', 4)];
+    const cases = Object.values(FlagKind).flatMap((kind) => SIZES.map((bits) => ({ kind, bits })));
+    // Blocks in blocks: leaving the nth comes to the nth case.
+    const labels: Label[] = [];
+    const nest = (n: number): void => {
+      f.block((label) => {
+        labels[n] = label;
+        if (n > 0) nest(n - 1);
+        else f.switch(i32.sub(which, numberOf(cases[0].kind, cases[0].bits)), labels);
+      });
+      storeFlags(c, cases[n].kind, cases[n].bits, a, b, result);
+      f.return();
+    };
+    nest(cases.length - 1);
+  },
+};
+
+/** What translations call beside the routines of their instructions. */
+export const translationGroup: SemanticsGroup = {
+  name: 'translation',
+  plain: {},
+  library: { [SETTLE]: settleFlags },
+};
