@@ -468,8 +468,9 @@ export class Processor {
       if (cpu.get(Field.PENDING) !== 0 && this.attend()) break;
       if (this.windowOpens()) break;
       if (cpu.get(Field.BUDGET) <= 0) {
-        if (this.time === null && performance.now() >= end) break;
-        if (!this.regrant()) break;
+        const now = performance.now();
+        if (this.time === null && now >= end) break;
+        if (!this.regrant(now)) break;
       }
       if (inspector.hasCode && this.stopsHere()) break;
       if (inspector.step || (inspector.hasCode && inspector.isCodePage(inspector.codeAddress))) {
@@ -608,12 +609,14 @@ export class Processor {
     counters[2] = this.blocks.decoded;
     counters[3] = this.blocks.invalidations;
     counters[4] = this.handlers.modules;
+    counters[5] = cpu.number(Field.TRANSLATED);
+    counters[6] = this.translator.translated;
   }
 
   /** Another slice; false when the limit is reached. */
-  private regrant(): boolean {
+  private regrant(now: number): boolean {
     this.settle();
-    this.translator.flush();
+    this.translator.poll(now);
     this.grant();
     return this.cpu.get(Field.BUDGET) > 0;
   }

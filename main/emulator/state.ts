@@ -177,7 +177,7 @@ export const Field = {
 } as const;
 
 /** What Field.COUNTERS counts since the vCPU was created. */
-export const COUNTERS = ['instructions', 'tlbMisses', 'decoded', 'invalidations', 'modules'] as const;
+export const COUNTERS = ['instructions', 'tlbMisses', 'decoded', 'invalidations', 'modules', 'translated', 'regions'] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */
 export const TLB_ENTRIES = 1024;

@@ -62,6 +62,9 @@ const joinForm = (codeSize: number): Form => ({
   lock: false,
 });
 
+/** (s, record): goes on with a record's handler. */
+export const ENTER = 'enter';
+
 const TABLE_START = 4096;
 
 export type Services = Record<keyof typeof SERVICES, (...numbers: number[]) => number | void>;
@@ -162,11 +165,12 @@ export class Handlers {
       f.unreachable();
       module.element(slot, f);
     }
-    const f = module.function(HANDLER, 'enter');
+    const f = module.function(HANDLER, ENTER);
     const s = f.parameter('i32', 0);
     const d = f.parameter('i32', 1);
     f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
-    this.enter = this.instantiate(module).enter as (s: number, d: number) => number;
+    this.library[ENTER] = this.instantiate(module)[ENTER];
+    this.enter = this.library[ENTER] as (s: number, d: number) => number;
   }
 
   /** Runs from a record until something leaves. */
@@ -215,15 +219,16 @@ export class Handlers {
     for (const group of new Set(sources.flatMap(({ groups }) => groups))) {
       this.importLibrary(module, references, group);
     }
-    const slots = sources.map(({ build }) => {
-      const f = module.function(HANDLER);
-      build(f, lookup(references));
+    references.set(ENTER, module.import(ENTER, HANDLER));
+    sources.forEach(({ build }, i) => build(module.function(HANDLER, String(i)), lookup(references)));
+    const exports = this.instantiate(module);
+    // Put into the table from here: the modules, which are many, don't import it. In V8 before 12 each module that
+    // does has a copy of it, and all the copies are written whenever one entry changes.
+    return sources.map((_, i) => {
       const slot = this.free.pop() ?? this.nextSlot();
-      module.element(slot, f);
+      this.table.set(slot, exports[i] as CallableFunction);
       return slot;
     });
-    this.instantiate(module);
-    return slots;
   }
 
   /** Gives a slot back: the function is collected when nothing runs it any more. */

@@ -1,5 +1,5 @@
 import type { Callees } from '../generate/emitter.ts';
-import { HANDLER } from '../generate/runtime.ts';
+import { ENTER } from '../generate/handlers.ts';
 import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
@@ -107,7 +107,7 @@ export class RegionFunction {
         this.search();
       });
       this.store();
-      f.returnCallIndirect(HANDLER, i32.load(this.target, Record.HANDLER), s, this.target);
+      f.returnCall(this.callees(ENTER), s, this.target);
     });
     const { which, a, b, result } = this.flags;
     f.if(which, () => f.call(this.callees(SETTLE), s, which, a, b, result));

@@ -17,7 +17,12 @@ import { fallsThrough, jumpTarget, RegionFinder } from './region.ts';
  */
 export const HOT_RUNS = 100;
 /** Regions that are translated into one module: beyond a few dozen the cost of each hardly falls. */
-const BATCH = 24;
+const BATCH = 48;
+/**
+ * Milliseconds that hot blocks wait for company at most: a module costs about 0.3 ms before its first function,
+ * and in this time the handlers run what is hot.
+ */
+const PATIENCE_MS = 20;
 
 /** A region that is in place: in the handler's place of its head's first record. */
 interface Translation {
@@ -41,6 +46,7 @@ export class Translator {
   private waiting: number[] = [];
   /** By the first record of each block in it. */
   private readonly translations = new Map<number, Set<Translation>>();
+  private nextFlush = 0;
   translated = 0;
 
   constructor(cpu: Cpu, handlers: Handlers, blocks: Blocks, hotRuns: number) {
@@ -59,9 +65,14 @@ export class Translator {
     if (this.waiting.length >= this.batch) this.flush();
   }
 
+  /** Translates what has waited long enough. */
+  poll(now: number): void {
+    if (this.waiting.length > 0 && now >= this.nextFlush) this.flush(now);
+  }
+
   /** Translates what waits. */
-  flush(): void {
-    if (this.waiting.length === 0) return;
+  private flush(now = performance.now()): void {
+    this.nextFlush = now + PATIENCE_MS;
     const heads = this.waiting.flatMap((record) => {
       const block = this.blocks.blockAt(record);
       return block !== undefined && this.isCounting(record) ? [block] : [];

@@ -242,6 +242,7 @@ export class FunctionBuilder {
 
   /** The same through the imported table. */
   returnCallIndirect(signature: Signature, slot: I32, ...operands: Expression<Type>[]): void {
+    this.module.usesTable = true;
     this.statement(0, 0x13, [...operands, slot], [this.module.typeIndex(signature), 0]);
   }
 
@@ -305,6 +306,8 @@ export class ModuleBuilder {
   private readonly functions: { builder: FunctionBuilder; signature: Signature; exportName?: string }[] = [];
   private readonly elements: { slot: number; index: number }[] = [];
   private readonly memoryPages: number;
+  /** Set by what needs the table: a module without is much cheaper to instantiate in older versions of V8. */
+  usesTable = false;
 
   /** `memoryPages`: the exact size of the imported memory, in 64 KiB pages. */
   constructor(memoryPages: number) {
@@ -341,6 +344,7 @@ export class ModuleBuilder {
 
   /** Puts a function into the imported table when the module is instantiated. */
   element(slot: number, reference: FunctionReference): void {
+    this.usesTable = true;
     this.elements.push({ slot, index: reference.index });
   }
 
@@ -354,7 +358,7 @@ export class ModuleBuilder {
       for (const bytes of this.typeBytes) body.raw(bytes);
     });
     section(out, 2, (body) => {
-      body.unsigned(this.imports.length + 2);
+      body.unsigned(this.imports.length + (this.usesTable ? 2 : 1));
       this.imports.forEach(({ name }, i) => {
         body.text('env');
         body.text(name);
@@ -366,9 +370,11 @@ export class ModuleBuilder {
       body.raw([2, 3]);
       body.unsigned(this.memoryPages);
       body.unsigned(this.memoryPages);
-      body.text('env');
-      body.text('table');
-      body.raw([1, 0x70, 0, 0]);
+      if (this.usesTable) {
+        body.text('env');
+        body.text('table');
+        body.raw([1, 0x70, 0, 0]);
+      }
     });
     section(out, 3, (body) => {
       body.unsigned(functionTypes.length);
@@ -383,16 +389,18 @@ export class ModuleBuilder {
         body.unsigned(builder.index);
       }
     });
-    section(out, 9, (body) => {
-      body.unsigned(this.elements.length);
-      for (const { slot, index } of this.elements) {
-        body.byte(0);
-        i32.const(slot).write(body);
-        body.byte(0x0b);
-        body.unsigned(1);
-        body.unsigned(index);
-      }
-    });
+    if (this.usesTable) {
+      section(out, 9, (body) => {
+        body.unsigned(this.elements.length);
+        for (const { slot, index } of this.elements) {
+          body.byte(0);
+          i32.const(slot).write(body);
+          body.byte(0x0b);
+          body.unsigned(1);
+          body.unsigned(index);
+        }
+      });
+    }
     section(out, 10, (body) => {
       body.unsigned(this.functions.length);
       for (const { builder } of this.functions) builder.writeEntry(body);
