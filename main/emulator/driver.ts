@@ -62,7 +62,7 @@ export class EmulatorNvmm implements Nvmm {
     this.tables = new Tables(memory);
     this.owner = this.tables.newOwner();
     this.root = options.root ?? false;
-    this.hotRuns = HOT_RUNS;
+    this.hotRuns = options.hotRuns ?? HOT_RUNS;
     this.size = memory.memory.buffer.byteLength;
     this.assist = new Assist(this, new Uint8Array(memory.memory.buffer));
   }

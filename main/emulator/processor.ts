@@ -17,6 +17,7 @@ import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
 import { translationGroup } from './translate/lazy-flags.ts';
+import { REGION_INSTRUCTIONS } from './translate/region.ts';
 import { HOT_RUNS, Translator } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
 
@@ -36,7 +37,7 @@ const SLICE = 50_000;
  * By how many instructions a burst may go beyond its budget: generated code looks at it at block ends, and leaves
  * when it is negative. So near an exact limit instructions are run one by one.
  */
-const OVERSHOOT = BLOCK_MAXIMUM;
+const OVERSHOOT = REGION_INSTRUCTIONS + 2 * BLOCK_MAXIMUM;
 /** Milliseconds after which a run returns with NONE: NVMM's host time slice, which VMMs rely on. */
 const RUN_MILLISECONDS = 1;
 
