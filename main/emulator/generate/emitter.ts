@@ -370,7 +370,7 @@ export class Emitter {
   }
 
   /** Writes `bytes` (at most 16) by `put(address, offset)`. */
-  private writable(
+  protected writable(
     offset: I64,
     bytes: number,
     segment: SegmentChoice,
@@ -388,7 +388,6 @@ export class Emitter {
         f.if(i32.eqz(call(this.callees('writeSlow'), 'i32', this.s, i32.const(bytes))), () =>
           this.leave(this.field32(Field.LEAVE)),
         );
-        this.wroteSlowly();
       },
     );
   }
@@ -415,11 +414,7 @@ export class Emitter {
     );
     return {
       host,
-      commit: () =>
-        f.if(slow, () => {
-          f.call(this.callees('modifyCommit'), this.s, i32.const(bytes));
-          this.wroteSlowly();
-        }),
+      commit: () => f.if(slow, () => f.call(this.callees('modifyCommit'), this.s, i32.const(bytes))),
     };
   }
 
@@ -505,11 +500,7 @@ export class Emitter {
   helper(number: number): void {
     const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
     this.f.if(result, () => this.leave(result));
-    this.wroteSlowly();
   }
-
-  /** After a store that TypeScript did, which may have dropped code. The next record tells; a translation must ask. */
-  protected wroteSlowly(): void {}
 
   /** A library routine or service by name. */
   callee(name: string): FunctionReference {

@@ -72,6 +72,18 @@ export function productOverflows(c: Emitter, bits: number, a: I64, b: I64, produ
   return i64.ne(c.call('multiplyHighSigned', 'i64', a, b), i64.shr_s(product, 63));
 }
 
+/** CF and OF (0 or 1) of a rotation, from its result: OF as for a count of 1 (SDM vol. 2, ROL). */
+export function rotationFlags(
+  c: Emitter,
+  left: boolean,
+  bits: number,
+  result: I64,
+): { carry: I64; overflow: I64 } {
+  const bit = (n: number): I64 => i64.and(i64.shr_u(result, n), 1);
+  const carry = c.f.let(left ? bit(0) : bit(bits - 1));
+  return { carry, overflow: c.f.let(i64.xor(left ? bit(bits - 1) : bit(bits - 2), carry)) };
+}
+
 /** Stores what an operation did to the flags in the form that any reader understands: the fields FLAG_*. */
 export function storeFlags(c: Emitter, kind: number, bits: number, a: I64, b: I64, result: I64): void {
   const one = i64.const(1);
@@ -125,6 +137,12 @@ export class Flags {
   /** CF and OF alone, as 64-bit 0 or 1. */
   setCarryOverflow(carry: I64, overflow: I64): void {
     this.c.setField64(Field.FLAG_CARRY, carryWord(carry, overflow));
+  }
+
+  /** CF and OF after a rotation, by its result (bound). */
+  setRotation(left: boolean, bits: number, result: I64): void {
+    const { carry, overflow } = rotationFlags(this.c, left, bits, result);
+    this.setCarryOverflow(carry, overflow);
   }
 
   /** All six from a word in the form of RFLAGS; its other bits are ignored. */

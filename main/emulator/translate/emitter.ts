@@ -1,4 +1,4 @@
-import { Emitter, type Callees, type SlotPlace } from '../generate/emitter.ts';
+import { Emitter, tlbHit, type Callees, type SegmentChoice, type SlotPlace } from '../generate/emitter.ts';
 import type { Form } from '../generate/form.ts';
 import { Field, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
@@ -25,7 +25,6 @@ export class TranslationEmitter extends Emitter {
   private readonly words: Int32Array;
   private readonly record: number;
   private readonly edge: Edge | undefined;
-  private storesSlowly = false;
 
   /** `edge`: where the instruction's jump leads if that is in the region. */
   constructor(
@@ -119,15 +118,17 @@ export class TranslationEmitter extends Emitter {
     this.f.break(this.region.leaving);
   }
 
-  /** TypeScript works on the vCPU's block: the handler of this instruction does it, and the rest of its block. */
-  override helper(): void {
-    this.goOnWith(this.d);
+  /**
+   * Lets the handler of this instruction do it, and the rest of its block: what TypeScript has to do with. Nothing
+   * of the instruction has been done yet, or it can be begun again, as after a fault.
+   */
+  private handOver(): void {
+    this.f.set(this.region.target, this.d);
+    this.f.break(this.region.handingOver);
   }
 
-  private goOnWith(record: I32): void {
-    this.flags.settleOnWayOut();
-    this.f.set(this.region.target, record);
-    this.f.break(this.region.chaining);
+  override helper(): void {
+    this.handOver();
   }
 
   override jumpRelative(counts = 1): void {
@@ -136,7 +137,6 @@ export class TranslationEmitter extends Emitter {
       this.jumpOut(counts);
       return;
     }
-    if (this.storesSlowly) f.if(region.stale, () => this.searchFor(this.relativeTarget(counts), counts));
     const instructions = i32.add(this.recordByte(Record.NUMBER), counts);
     this.setBudget(i32.sub(this.budget(), instructions));
     if (edge.back) {
@@ -182,18 +182,34 @@ export class TranslationEmitter extends Emitter {
     f.break(region.searching);
   }
 
-  protected override wroteSlowly(): void {
-    this.storesSlowly = true;
-    this.f.set(this.region.stale, this.region.isDropped());
+  // ---- Memory -------------------------------------------------------------------------------------------
+
+  /** Where the translation table has the address; else the handler does the instruction, and fills the table. */
+  private hostOf(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I32 {
+    const { f } = this;
+    const linear = f.let(this.linear(offset, bytes, segment, writing));
+    const entry = this.tlbEntry(linear, writing ? Field.TLB_WRITE : Field.TLB_READ);
+    f.if(i32.eqz(tlbHit(entry, linear, bytes)), () => this.handOver());
+    return f.let(i32.add(i32.wrap(linear), i32.load(entry, 8)));
   }
 
-  /** After the instruction: leaves when it has written over code of the region. */
-  finish(next: number): void {
+  override readable(offset: I64, bytes: number, segment: SegmentChoice): I32 {
+    return this.hostOf(offset, bytes, segment, false);
+  }
+  protected override writable(
+    offset: I64,
+    bytes: number,
+    segment: SegmentChoice,
+    put: (at: I32, atOffset: number) => void,
+  ): void {
+    put(this.hostOf(offset, bytes, segment, true), 0);
+  }
+  override modify(offset: I64, bytes: number, segment: SegmentChoice): { host: I32; commit: () => void } {
+    return { host: this.hostOf(offset, bytes, segment, true), commit: () => undefined };
+  }
+
+  /** After the instruction. */
+  finish(): void {
     this.flags.finish();
-    if (!this.storesSlowly) return;
-    this.f.if(this.region.stale, () => {
-      this.setField32(Field.CURRENT, i32.const(next));
-      this.leave(i32.const(Leave.STALE));
-    });
   }
 }

@@ -1,6 +1,6 @@
 import type { Callees } from '../generate/emitter.ts';
 import { ENTER } from '../generate/handlers.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
+import { Field, JUMP_CACHE_ENTRIES, Leave, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { FlagVariables, SETTLE } from './lazy-flags.ts';
@@ -23,21 +23,19 @@ class Cached<T extends 'i32' | 'i64'> {
 export class RegionFunction {
   readonly f: FunctionBuilder;
   readonly s: Local<'i32'>;
-  /** Address of the head's first record: what holds there tells whether the region is still valid. */
-  readonly head: number;
   readonly flags: FlagVariables;
-  /** Nonzero after a store that may have dropped this very region. */
-  readonly stale: Local<'i32'>;
   /** Instructions left, as of the start of the block that runs. */
   readonly budget: Local<'i32'>;
   /** For `leaving`: the Leave code. */
   readonly code: Local<'i32'>;
-  /** For `chaining`: the record to go on with. */
+  /** For `chaining` and `handingOver`: the record to go on with. */
   readonly target: Local<'i32'>;
   /** For `searching`: the address to go on at. */
   readonly rip: Local<'i64'>;
   /** Out to the run loop: flags are settled there. */
   leaving!: Label;
+  /** Out to the handler of an instruction; flags are settled there. */
+  handingOver!: Label;
   /** Out to another record; flags are settled before. */
   chaining!: Label;
   /** Out to wherever `rip` leads; flags are settled before. */
@@ -50,17 +48,15 @@ export class RegionFunction {
   private readonly codeBaseCache: Cached<'i64'>;
   private readonly tables: Map<number, Cached<'i32'>>;
 
-  constructor(f: FunctionBuilder, callees: Callees, head: number, codeSize: number) {
+  constructor(f: FunctionBuilder, callees: Callees, codeSize: number) {
     this.f = f;
     this.callees = callees;
-    this.head = head;
     this.codeSize = codeSize;
     this.s = f.parameter('i32', 0);
     this.registers = Array.from({ length: REGISTERS }, () => new Cached(f, 'i64'));
     this.codeBaseCache = new Cached(f, 'i64');
     this.tables = new Map([Field.TLB_READ, Field.TLB_WRITE].map((field) => [field, new Cached(f, 'i32')]));
     this.flags = new FlagVariables(f);
-    this.stale = f.local('i32');
     this.budget = f.local('i32');
     this.code = f.local('i32');
     this.target = f.local('i32');
@@ -94,27 +90,40 @@ export class RegionFunction {
 
   /** Writes the whole function around its body, which must not run off its end. */
   build(body: () => void): void {
-    const { f, s } = this;
+    const { f } = this;
     f.block((leaving) => {
       this.leaving = leaving;
-      f.block((chaining) => {
-        this.chaining = chaining;
-        f.block((searching) => {
-          this.searching = searching;
-          body();
-          f.unreachable();
+      f.block((handingOver) => {
+        this.handingOver = handingOver;
+        f.block((chaining) => {
+          this.chaining = chaining;
+          f.block((searching) => {
+            this.searching = searching;
+            body();
+            f.unreachable();
+          });
+          this.search();
         });
-        this.search();
+        this.goOn();
       });
-      this.store();
-      f.returnCall(this.callees(ENTER), s, this.target);
+      this.settle();
+      this.goOn();
     });
-    const { which, a, b, result } = this.flags;
-    f.if(which, () => f.call(this.callees(SETTLE), s, which, a, b, result));
+    this.settle();
     this.store();
     f.return(this.code);
     f.prologue(() => this.load());
     f.unreachable();
+  }
+
+  private settle(): void {
+    const { which, a, b, result, rotated } = this.flags;
+    this.f.if(which, () => this.f.call(this.callees(SETTLE), this.s, which, a, b, result, rotated));
+  }
+
+  private goOn(): void {
+    this.store();
+    this.f.returnCall(this.callees(ENTER), this.s, this.target);
   }
 
   private load(): void {
@@ -151,11 +160,6 @@ export class RegionFunction {
     });
     f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
     f.set(this.target, i32.load(entry, 8));
-  }
-
-  /** Whether a store has dropped the region. */
-  isDropped(): I32 {
-    return i32.eqz(i32.load(i32.const(this.head), Record.LINK));
   }
 
   /** Nonzero, with its sign, when somebody wants the run loop to look around or the budget is used up. */

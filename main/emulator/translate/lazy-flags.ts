@@ -4,6 +4,7 @@ import {
   FlagKind,
   Flags,
   productOverflows,
+  rotationFlags,
   storeFlags,
   sumCarries,
 } from '../generate/flags.ts';
@@ -16,16 +17,28 @@ import type { FunctionBuilder, Label } from '../wasm/module.ts';
 export interface KnownFlags {
   readonly kind: number;
   readonly bits: number;
+  /** A rotation after it, which has set CF and OF. */
+  readonly rotation?: Rotation | undefined;
+}
+interface Rotation {
+  readonly left: boolean;
+  readonly bits: number;
 }
 /** The flags are in the vCPU's block. */
 export const STORED: KnownFlags = { kind: 0, bits: 64 };
+const isStored = (known: KnownFlags | null): boolean =>
+  known !== null && known.kind === 0 && known.rotation === undefined;
 
-/** The four variables that stand for the flags: what set them (0: the block has them), its operands and result. */
+/**
+ * The variables that stand for the flags: what set them (0: the block has them), its operands and result; and the
+ * result of a rotation after it, which changes CF and OF alone.
+ */
 export class FlagVariables {
   readonly which: Local<'i32'>;
   readonly a: Local<'i64'>;
   readonly b: Local<'i64'>;
   readonly result: Local<'i64'>;
+  readonly rotated: Local<'i64'>;
   /** What is known at the start of an instruction; null: only at run time. */
   known: KnownFlags | null = STORED;
 
@@ -34,14 +47,21 @@ export class FlagVariables {
     this.a = f.local('i64');
     this.b = f.local('i64');
     this.result = f.local('i64');
+    this.rotated = f.local('i64');
   }
 }
 
 const SIZES = [8, 16, 32, 64];
 
-/** An operation and its size as one number, for the variable `which`. */
+/** An operation and its size as one number, for the variable `which`; a rotation is added in the bits above. */
 function numberOf(kind: number, bits: number): number {
   return kind * 4 + SIZES.indexOf(bits);
+}
+const OPERATION_BITS = 8;
+const OPERATION_MASK = 2 ** OPERATION_BITS - 1;
+/** 1 to 8. */
+function numberOfRotation({ left, bits }: Rotation): number {
+  return (left ? 1 : 5) + SIZES.indexOf(bits);
 }
 
 /**
@@ -64,8 +84,8 @@ export class LazyFlags extends Flags {
     this.variables = variables;
     this.depth = c.f.nesting;
     this.settleRoutine = () => {
-      const { which, a, b, result } = variables;
-      c.callVoid(SETTLE, c.s, which, a, b, result);
+      const { which, a, b, result, rotated } = variables;
+      c.callVoid(SETTLE, c.s, which, a, b, result, rotated);
     };
   }
 
@@ -108,7 +128,7 @@ export class LazyFlags extends Flags {
 
   /** Puts the flags into the vCPU's block, where everybody else looks for them. */
   settle(): void {
-    if (this.current()?.kind === 0) return;
+    if (isStored(this.current())) return;
     this.settleOnWayOut();
     this.nowKnown(STORED);
   }
@@ -117,10 +137,34 @@ export class LazyFlags extends Flags {
   settleOnWayOut(): void {
     const known = this.current();
     const { c, variables } = this;
-    if (known?.kind === 0) return;
+    if (isStored(known)) return;
     if (known === null) c.f.if(variables.which, this.settleRoutine);
-    else storeFlags(c, known.kind, known.bits, variables.a, variables.b, variables.result);
+    else {
+      const { kind, bits, rotation } = known;
+      if (kind !== 0) storeFlags(c, kind, bits, variables.a, variables.b, variables.result);
+      if (rotation !== undefined) {
+        const { carry, overflow } = this.rotationOf(rotation);
+        super.setCarryOverflow(carry, overflow);
+      }
+    }
     c.f.set(variables.which, i32.const(0));
+  }
+
+  override setRotation(left: boolean, bits: number, result: I64): void {
+    const { f } = this.c;
+    const { which, rotated } = this.variables;
+    const rotation = { left, bits };
+    const number = numberOfRotation(rotation) << OPERATION_BITS;
+    const known = this.current();
+    f.set(rotated, result);
+    if (known === null) {
+      f.set(which, i32.or(i32.and(which, OPERATION_MASK), number));
+      if (f.nesting !== this.depth) this.nestedWrite = true;
+      this.nested = null;
+      return;
+    }
+    f.set(which, i32.const((known.kind === 0 ? 0 : numberOf(known.kind, known.bits)) | number));
+    this.nowKnown({ ...known, rotation });
   }
 
   override setCarryOverflow(carry: I64, overflow: I64): void {
@@ -142,8 +186,13 @@ export class LazyFlags extends Flags {
   override carry(): I64 {
     const known = this.current();
     if (known === null) return this.carryAtRunTime();
+    if (known.rotation !== undefined) return this.rotationOf(known.rotation).carry;
     if (known.kind === 0) return super.carry();
     return this.carryOf(known);
+  }
+
+  private rotationOf({ left, bits }: Rotation): { carry: I64; overflow: I64 } {
+    return rotationFlags(this.c, left, bits, this.variables.rotated);
   }
 
   private carryOf(known: KnownFlags): I64 {
@@ -173,6 +222,7 @@ export class LazyFlags extends Flags {
 
   override overflow(): I64 {
     const known = this.current();
+    if (known?.rotation !== undefined) return this.rotationOf(known.rotation).overflow;
     if (known !== null && known.kind !== 0) return i64.extend_u(this.testOf(known, 0));
     this.settle();
     return super.overflow();
@@ -180,7 +230,9 @@ export class LazyFlags extends Flags {
 
   protected override test(code: number): I32 {
     const known = this.current();
-    if (known !== null && known.kind !== 0) return this.testOf(known, code);
+    // After a rotation what it has not changed is read as before it.
+    const rotated = known?.rotation !== undefined && ![2, 4, 5].includes(code);
+    if (known !== null && known.kind !== 0 && !rotated) return this.testOf(known, code);
     this.settle();
     return super.test(code);
   }
@@ -296,26 +348,40 @@ const NO_FORM: Form = {
   lock: false,
 };
 
-/** (s, which, a, b, result): stores the flags; `which` is not 0. */
-const settleFlags: LibraryRoutine = {
-  signature: { parameters: ['i32', 'i32', 'i64', 'i64', 'i64'] },
-  build: (f, callees) => {
-    const c = new Emitter(f, NO_FORM, callees, i32.const(0));
-    const which = f.parameter('i32', 1);
-    const [a, b, result] = [f.parameter('i64', 2), f.parameter('i64', 3), f.parameter('i64', 4)];
-    const cases = Object.values(FlagKind).flatMap((kind) => SIZES.map((bits) => ({ kind, bits })));
+/** Does the case of a number; nothing when it is beyond them. */
+function inCases(f: FunctionBuilder, number: I32, count: number, work: (n: number) => void): void {
+  f.block((done) => {
     // Blocks in blocks: leaving the nth comes to the nth case.
     const labels: Label[] = [];
     const nest = (n: number): void => {
       f.block((label) => {
         labels[n] = label;
         if (n > 0) nest(n - 1);
-        else f.switch(i32.sub(which, numberOf(cases[0].kind, cases[0].bits)), labels);
+        else f.switch(number, [...labels, done]);
       });
-      storeFlags(c, cases[n].kind, cases[n].bits, a, b, result);
-      f.return();
+      work(n);
+      f.break(done);
     };
-    nest(cases.length - 1);
+    nest(count - 1);
+  });
+}
+
+/** (s, which, a, b, result, rotated): stores the flags; `which` is not 0. */
+const settleFlags: LibraryRoutine = {
+  signature: { parameters: ['i32', 'i32', 'i64', 'i64', 'i64', 'i64'] },
+  build: (f, callees) => {
+    const c = new Emitter(f, NO_FORM, callees, i32.const(0));
+    const which = f.parameter('i32', 1);
+    const [a, b] = [f.parameter('i64', 2), f.parameter('i64', 3)];
+    const [result, rotated] = [f.parameter('i64', 4), f.parameter('i64', 5)];
+    const cases = Object.values(FlagKind).flatMap((kind) => SIZES.map((bits) => ({ kind, bits })));
+    inCases(f, i32.sub(i32.and(which, OPERATION_MASK), 4), cases.length, (n) =>
+      storeFlags(c, cases[n].kind, cases[n].bits, a, b, result),
+    );
+    const rotations = [true, false].flatMap((left) => SIZES.map((bits) => ({ left, bits })));
+    inCases(f, i32.sub(i32.shr_u(which, OPERATION_BITS), 1), rotations.length, (n) =>
+      c.flags.setRotation(rotations[n].left, rotations[n].bits, rotated),
+    );
   },
 };
 

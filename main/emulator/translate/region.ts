@@ -139,8 +139,8 @@ function recordsOf({ record, count }: Block): number[] {
 const CONDITIONAL = new Set(['jcc', 'jcxz', 'loop', 'loope', 'loopne']);
 
 /** Whether the next record may be run after this one. */
-export function fallsThrough({ form, meaning }: Assigned): boolean {
-  return !meaning.ending || CONDITIONAL.has(form.mnemonic);
+export function fallsThrough({ slot, form, meaning }: Assigned): boolean {
+  return !meaning.ending || CONDITIONAL.has(form.mnemonic) || slot === FixedHandler.SET_TEMPORARY;
 }
 
 /** Where a direct jump goes, as a position in its own page; undefined for all other instructions, and other pages. */

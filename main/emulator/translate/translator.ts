@@ -97,9 +97,7 @@ export class Translator {
       if (known) known.add(translation);
       else this.translations.set(record, new Set([translation]));
     }
-    const { words } = this.cpu;
-    words[head >>> 2] = slot;
-    words[(head + Record.LINK) >>> 2] = 1;
+    this.cpu.words[head >>> 2] = slot;
   }
 
   /** Drops what waits: its records' memory is used for other blocks now. */
@@ -107,7 +105,7 @@ export class Translator {
     this.waiting = [];
   }
 
-  /** A block was dropped: so are the regions that it is in. What runs one of them looks at its head's link. */
+  /** A block was dropped: so are the regions that it is in. */
   release(record: number): void {
     const translations = this.translations.get(record);
     if (translations === undefined) return;
@@ -119,7 +117,6 @@ export class Translator {
         others.delete(translation);
         if (others.size === 0) this.translations.delete(member);
       }
-      words[(head + Record.LINK) >>> 2] = 0;
       if (words[head >>> 2] === slot) {
         // Its head is still good: it has to become hot again.
         words[head >>> 2] = FixedHandler.COUNTING;
@@ -140,7 +137,7 @@ export class Translator {
   private build(region: Region, f: FunctionBuilder, callees: Callees): void {
     const [head] = region.members;
     const codeSize = codeSizeOf(head.block.key % Context.COUNT);
-    const frame = new RegionFunction(f, callees, head.block.record, codeSize);
+    const frame = new RegionFunction(f, callees, codeSize);
     frame.build(() => new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write());
   }
 }
@@ -222,7 +219,7 @@ class RegionBody {
       const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
       const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge);
       assigned.meaning.semantics(emitter);
-      emitter.finish(record + Record.SIZE);
+      emitter.finish();
       // The joining record after it is never reached.
       if (!fallsThrough(assigned)) break;
     }
@@ -248,5 +245,7 @@ class RegionBody {
 }
 
 function agreed(a: KnownFlags | null, b: KnownFlags | null): KnownFlags | null {
-  return a !== null && b !== null && a.kind === b.kind && a.bits === b.bits ? a : null;
+  if (a === null || b === null || a.kind !== b.kind || a.bits !== b.bits) return null;
+  const same = a.rotation?.left === b.rotation?.left && a.rotation?.bits === b.rotation?.bits;
+  return same ? a : null;
 }

@@ -1,4 +1,4 @@
-import { i64, type I64 } from '../../wasm/expression.ts';
+import { i32, i64, type I64 } from '../../wasm/expression.ts';
 import { cut, extend, type Emitter } from '../emitter.ts';
 import { carryFlag, flagsResult, setCarryOverflow } from '../flags.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
@@ -46,8 +46,10 @@ function shifting(compute: Shift, flags: (c: Emitter, bits: number, shifted: Shi
 
 const resultFlags = (c: Emitter, bits: number, { result, carry, overflow }: Shifted): void =>
   flagsResult(c, bits, result, c.f.let(carry), c.f.let(overflow));
-const rotateFlags = (c: Emitter, _bits: number, { carry, overflow }: Shifted): void =>
-  setCarryOverflow(c, c.f.let(carry), c.f.let(overflow));
+const rotateFlags =
+  (left: boolean) =>
+  (c: Emitter, bits: number, { result }: Shifted): void =>
+    c.flags.setRotation(left, bits, result);
 
 const shl: Shift = (c, bits, value, count) => {
   const wide = c.f.let(i64.shl(value, count));
@@ -70,26 +72,21 @@ const sar: Shift = (c, bits, value, count) => {
   };
 };
 
+/** Rotations have their flags from the result alone. */
+const rotation = (result: I64): Shifted => ({ result, carry: i64.const(0), overflow: i64.const(0) });
+
 const rol: Shift = (c, bits, value, count) => {
+  if (bits === 64) return rotation(i64.rotl(value, count));
+  if (bits === 32) return rotation(i64.extend_u(i32.rotl(i32.wrap(value), i32.wrap(count))));
   const n = c.f.let(i64.and(count, bits - 1));
-  const result = c.f.let(
-    bits === 64
-      ? i64.rotl(value, n)
-      : cut(bits, i64.or(i64.shl(value, n), i64.shr_u(value, i64.sub(i64.const(bits), n)))),
-  );
-  const carry = c.f.let(i64.and(result, 1));
-  return { result, carry, overflow: i64.xor(top(bits, result), carry) };
+  return rotation(cut(bits, i64.or(i64.shl(value, n), i64.shr_u(value, i64.sub(i64.const(bits), n)))));
 };
 
 const ror: Shift = (c, bits, value, count) => {
+  if (bits === 64) return rotation(i64.rotr(value, count));
+  if (bits === 32) return rotation(i64.extend_u(i32.rotr(i32.wrap(value), i32.wrap(count))));
   const n = c.f.let(i64.and(count, bits - 1));
-  const result = c.f.let(
-    bits === 64
-      ? i64.rotr(value, n)
-      : cut(bits, i64.or(i64.shr_u(value, n), i64.shl(value, i64.sub(i64.const(bits), n)))),
-  );
-  const carry = c.f.let(top(bits, result));
-  return { result, carry, overflow: i64.xor(carry, bit(result, bits - 2)) };
+  return rotation(cut(bits, i64.or(i64.shr_u(value, n), i64.shl(value, i64.sub(i64.const(bits), n)))));
 };
 
 /** RCL and RCR rotate bits + 1 bits: the operand with CF on top. */
@@ -174,8 +171,8 @@ function double(left: boolean): Semantics {
 export const shifts: SemanticsGroup = {
   name: 'shifts',
   plain: {
-    rol: shifting(rol, rotateFlags),
-    ror: shifting(ror, rotateFlags),
+    rol: shifting(rol, rotateFlags(true)),
+    ror: shifting(ror, rotateFlags(false)),
     rcl: throughCarry(true),
     rcr: throughCarry(false),
     shl: shifting(shl, resultFlags),
