@@ -14,12 +14,18 @@ import { Record, Slot } from './state.ts';
 
 /** Longest block, in instructions: bounds what runs between two looks at the budget. */
 export const BLOCK_MAXIMUM = 64;
+/** A page whose code was rewritten some dozens of times keeps to the handlers: 100 runs become 1.6 million. */
+const MOST_DOUBLINGS = 14;
+/** Rewrites of a page's code after which more are expected. */
+const OFTEN = 8;
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
 
 /** A block that was decoded from a page: what invalidation needs. */
 export interface Block {
-  key: number;
+  /** Host address of its first byte, and the context it was decoded for. */
+  host: number;
+  context: number;
   record: number;
   /** Records, with the joining one. */
   count: number;
@@ -50,7 +56,7 @@ export class Blocks {
   private readonly start: number;
   private readonly end: number;
   private next: number;
-  private readonly found = new Map<number, number>();
+  private readonly found = Array.from({ length: Context.COUNT }, () => new Map<number, number>());
   private readonly pages = new Map<number, Block[]>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
@@ -67,6 +73,8 @@ export class Blocks {
   private readonly hotRuns: number;
   /** Called for each block that is dropped. */
   onDrop: (record: number) => void = () => {};
+  /** Writes over code, by host page. */
+  private readonly rewrites = new Map<number, number>();
   private readonly byRecord = new Map<number, Block>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
@@ -101,14 +109,14 @@ export class Blocks {
    * fetched from here. Returns -1 when the second page of a straddling instruction faults.
    */
   find(host: number, context: number, limit: number, nextPage: NextPage): number {
-    const key = host * Context.COUNT + context;
     this.straddles = false;
-    const known = this.found.get(key);
+    // As an integer of 32 bits, which a Map finds without making a number of it.
+    const known = this.found[context].get(host | 0);
     if (known !== undefined) return known;
-    return this.decode(host, key, context, limit, nextPage);
+    return this.decode(host, context, limit, nextPage);
   }
 
-  private decode(host: number, key: number, context: number, limit: number, nextPage: NextPage): number {
+  private decode(host: number, context: number, limit: number, nextPage: NextPage): number {
     if (this.next + (2 * BLOCK_MAXIMUM + 3) * Record.SIZE > this.end) this.clear();
     const { cpu, decoder, handlers, instruction } = this;
     const mode = codeSizeOf(context) as 16 | 32 | 64;
@@ -119,7 +127,7 @@ export class Blocks {
     let count = 0;
     let last = record;
     if (this.hotRuns > 0) {
-      this.putCounting(record, host - page);
+      this.putCounting(record, page, host - page);
       last += Record.SIZE;
     }
     let ended = false;
@@ -140,7 +148,8 @@ export class Blocks {
     handlers.compile();
     this.next = last + Record.SIZE;
     this.remember(page, {
-      key,
+      host,
+      context,
       record,
       count: (this.next - record) / Record.SIZE,
       start: host - page,
@@ -151,7 +160,7 @@ export class Blocks {
   }
 
   private remember(page: number, block: Block): void {
-    this.found.set(block.key, block.record);
+    this.found[block.context].set(block.host | 0, block.record);
     this.byRecord.set(block.record, block);
     const blocks = this.pages.get(page);
     if (blocks) blocks.push(block);
@@ -234,11 +243,19 @@ export class Blocks {
     return this.start;
   }
 
+  /** Runs until a block of this host page is translated: code that is rewritten all the time is not worth it. */
+  runsUntilHot(page: number): number {
+    // Who wants everything translated (tests) wants this, too.
+    if (this.hotRuns === 1) return 1;
+    const rewrites = this.rewrites.get(page) ?? 0;
+    return this.hotRuns * 2 ** Math.min(MOST_DOUBLINGS, rewrites >> 2);
+  }
+
   /** The record that counts the block's runs. */
-  private putCounting(record: number, position: number): void {
+  private putCounting(record: number, page: number, position: number): void {
     const words = this.cpu.words;
     words[(record + Record.HANDLER) >>> 2] = FixedHandler.COUNTING;
-    words[(record + Record.IMMEDIATE) >>> 2] = this.hotRuns;
+    words[(record + Record.IMMEDIATE) >>> 2] = this.runsUntilHot(page);
     words[(record + Record.POSITION) >>> 2] = position;
   }
 
@@ -337,7 +354,7 @@ export class Blocks {
 
   /** The block that was decoded for a host address and a context: its first record. */
   decodedAt(host: number, context: number): number | undefined {
-    return this.found.get(host * Context.COUNT + context);
+    return this.found[context].get(host | 0);
   }
 
   /** Whether a host page holds decoded code of this vCPU. */
@@ -355,7 +372,10 @@ export class Blocks {
       return false;
     });
     if (kept.length === blocks.length) return;
-    if (kept.length > 0) this.pages.set(hostPage, kept);
+    const rewrites = (this.rewrites.get(hostPage) ?? 0) + 1;
+    this.rewrites.set(hostPage, rewrites);
+    // Taking writing away again costs a search of the translation tables: what is rewritten often stays without.
+    if (kept.length > 0 || rewrites >= OFTEN) this.pages.set(hostPage, kept);
     else {
       this.pages.delete(hostPage);
       this.onCode(hostPage, false);
@@ -367,7 +387,7 @@ export class Blocks {
     this.invalidations++;
     this.byRecord.delete(block.record);
     this.onDrop(block.record);
-    this.found.delete(block.key);
+    this.found[block.context].delete(block.host | 0);
     for (let i = 0; i < block.count; i++) {
       this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
     }
@@ -378,7 +398,7 @@ export class Blocks {
     for (const record of this.byRecord.keys()) this.onDrop(record);
     this.byRecord.clear();
     for (const page of this.pages.keys()) this.onCode(page, false);
-    this.found.clear();
+    for (const found of this.found) found.clear();
     this.pages.clear();
     this.next = this.start + RESERVED_RECORDS * Record.SIZE;
     this.onClear();

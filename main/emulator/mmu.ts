@@ -30,8 +30,9 @@ const TWO_32 = 2 ** 32;
 const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
 /** Marks an entry of the translation tables that nothing matches. */
 const NO_TAG = 1;
-/** In the fourth word of an entry, beside the host page: the translation came from a large page. */
+/** In the fourth word of an entry, beside the host page: the translation came from a large page; it is global. */
 const LARGE = 1;
+const GLOBAL = 2;
 
 /**
  * Entries that were filled since the last flush, beyond which clearing whole tables is as cheap. Also a bound
@@ -52,11 +53,12 @@ export class Mmu {
   private readonly physical: PhysicalMap;
   /** Whether a host page holds decoded code: its entries are not filled for writing. */
   private readonly isCode: (hostPage: number) => boolean;
-  private readonly filled = new Int32Array(FILLED_MAXIMUM);
-  private readonly filledGlobal = new Uint8Array(FILLED_MAXIMUM);
-  private filledCount = 0;
-  private readonly jumps = new Int32Array(JUMP_CACHE_ENTRIES);
-  private jumpCount = 0;
+  /** Entries in use: those that a load of CR3 drops, and global ones. */
+  private readonly filled = [new Places(FILLED_MAXIMUM), new Places(FILLED_MAXIMUM)] as const;
+  /** The same for the jump cache. */
+  private readonly jumps = [new Places(JUMP_CACHE_ENTRIES), new Places(JUMP_CACHE_ENTRIES)] as const;
+  /** Gigabytes of linear addresses in which large pages were met since everything was flushed. */
+  private readonly largeIn = new Set<number>();
 
   failure: number = Failure.NONE;
   exitGpa = 0;
@@ -78,6 +80,11 @@ export class Mmu {
     this.physical = physical;
     this.isCode = isCode;
     this.flushAll();
+    const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
+    for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
+      cpu.words[cache + 4 * i] = -1;
+      cpu.words[cache + 4 * i + 1] = 0x7fffffff;
+    }
   }
 
   /**
@@ -123,12 +130,9 @@ export class Mmu {
       words[at] = low & ~0xfff;
       words[at + 1] = high;
       words[at + 2] = host - (low & ~0xfff);
-      words[at + 3] = host | (this.pageLarge ? LARGE : 0);
-      if (this.filledCount === FILLED_MAXIMUM) this.flushAll();
-      else {
-        this.filled[this.filledCount] = at;
-        this.filledGlobal[this.filledCount++] = this.pageGlobal ? 1 : 0;
-      }
+      words[at + 3] = host | (this.pageLarge ? LARGE : 0) | (this.pageGlobal ? GLOBAL : 0);
+      if (this.pageLarge) this.largeIn.add(gigabyte(low, high));
+      if (!this.filled[this.pageGlobal ? 1 : 0].add(at)) this.flushAll();
     }
     return host + (low & 0xfff);
   }
@@ -281,44 +285,46 @@ export class Mmu {
     const start = (cpu.s + Area.TLB) >>> 2;
     const tables = TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES;
     for (let i = 0; i < tables; i++) cpu.words[start + 4 * i] = NO_TAG;
-    this.filledCount = 0;
-    const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
-    for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-      cpu.words[cache + 4 * i] = -1;
-      cpu.words[cache + 4 * i + 1] = 0x7fffffff;
-    }
-    this.jumpCount = 0;
+    for (const places of this.filled) places.count = 0;
+    this.largeIn.clear();
+    this.flushJumps();
   }
 
   /** Forgets what is not global: a load of CR3. */
   flushLocal(): void {
-    const words = this.cpu.words;
-    let kept = 0;
-    for (let i = 0; i < this.filledCount; i++) {
-      const at = this.filled[i];
-      if (this.filledGlobal[i]) {
-        this.filled[kept] = at;
-        this.filledGlobal[kept++] = 1;
-      } else words[at] = NO_TAG;
-    }
-    this.filledCount = kept;
-    this.flushJumps();
+    const [local] = this.filled;
+    const { words } = this.cpu;
+    for (let i = 0; i < local.count; i++) words[local.at[i]] = NO_TAG;
+    local.count = 0;
+    this.dropJumps(this.jumps[0]);
   }
 
   /** INVLPG: one page, of whatever size. */
   flushPage(linear: number): void {
-    const words = this.cpu.words;
+    const { words, s } = this.cpu;
     const low = linear | 0;
     const high = Math.floor(linear / TWO_32) | 0;
-    for (let i = 0; i < this.filledCount; i++) {
-      const at = this.filled[i];
-      if (words[at + 1] !== high) continue;
-      const exact = (words[at] & ~0xfff) === (low & ~0xfff);
-      // A large page has many entries here; a gigabyte is the largest.
-      const large = (words[at + 3] & LARGE) !== 0 && words[at] >>> 30 === low >>> 30;
-      if (exact || large) words[at] = NO_TAG;
+    const place = ((low >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
+    for (let set = 0; set < TlbSet.COUNT; set++) {
+      for (let kind = 0; kind < TlbKind.COUNT; kind++) {
+        const at = (s + tlbOffset(set, kind) + place) >>> 2;
+        if (words[at] === (low & ~0xfff) && words[at + 1] === high) words[at] = NO_TAG;
+      }
     }
+    // A large page has many entries here; a gigabyte is the largest.
+    if (this.largeIn.has(gigabyte(low, high))) this.flushLarge(low, high);
     this.flushJumps();
+  }
+
+  private flushLarge(low: number, high: number): void {
+    const { words } = this.cpu;
+    for (const { at: places, count } of this.filled) {
+      for (let i = 0; i < count; i++) {
+        const at = places[i];
+        const near = words[at] >>> 30 === low >>> 30 && words[at + 1] === high;
+        if (near && (words[at + 3] & LARGE) !== 0) words[at] = NO_TAG;
+      }
+    }
   }
 
   /** Takes writing away from every translation to a host page that now holds code. */
@@ -340,8 +346,14 @@ export class Mmu {
     const { cpu } = this;
     const hash = (linearLow ^ (linearLow >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
     const at = (cpu.s + Area.JUMP_CACHE + 16 * hash) >>> 2;
-    if (this.jumpCount === JUMP_CACHE_ENTRIES) this.flushJumps();
-    this.jumps[this.jumpCount++] = at;
+    const fetch = tlbOffset(cpu.tlbSet, TlbKind.FETCH) + ((linearLow >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
+    const entry = (cpu.s + fetch) >>> 2;
+    const known = cpu.words[entry] === (linearLow & ~0xfff) && cpu.words[entry + 1] === linearHigh;
+    const global = known && (cpu.words[entry + 3] & GLOBAL) !== 0;
+    if (!this.jumps[global ? 1 : 0].add(at)) {
+      this.flushJumps();
+      this.jumps[global ? 1 : 0].add(at);
+    }
     cpu.words[at] = linearLow;
     cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
     cpu.words[at + 2] = record;
@@ -359,13 +371,38 @@ export class Mmu {
   }
 
   flushJumps(): void {
-    const words = this.cpu.words;
-    for (let i = 0; i < this.jumpCount; i++) {
-      words[this.jumps[i]] = -1;
-      words[this.jumps[i] + 1] = 0x7fffffff;
-    }
-    this.jumpCount = 0;
+    for (const places of this.jumps) this.dropJumps(places);
   }
+
+  private dropJumps(places: Places): void {
+    const { words } = this.cpu;
+    for (let i = 0; i < places.count; i++) {
+      words[places.at[i]] = -1;
+      words[places.at[i] + 1] = 0x7fffffff;
+    }
+    places.count = 0;
+  }
+}
+
+/** A bounded list of places in memory, as indexes of 32-bit words. */
+class Places {
+  readonly at: Int32Array;
+  count = 0;
+
+  constructor(most: number) {
+    this.at = new Int32Array(most);
+  }
+
+  /** False when there is no room. */
+  add(place: number): boolean {
+    if (this.count === this.at.length) return false;
+    this.at[this.count++] = place;
+    return true;
+  }
+}
+
+function gigabyte(low: number, high: number): number {
+  return high * 4 + (low >>> 30);
 }
 
 function tableIndex(low: number, high: number, shift: number): number {

@@ -177,10 +177,18 @@ export const Field = {
 } as const;
 
 /** What Field.COUNTERS counts since the vCPU was created. */
-export const COUNTERS = ['instructions', 'tlbMisses', 'decoded', 'invalidations', 'modules', 'translated', 'regions'] as const;
+export const COUNTERS = [
+  'instructions',
+  'tlbMisses',
+  'decoded',
+  'invalidations',
+  'modules',
+  'translated',
+  'regions',
+] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */
-export const TLB_ENTRIES = 1024;
+export const TLB_ENTRIES = 4096;
 /** 64-bit tag, 32-bit addend (host address minus linear address), 32-bit host page (with flag bits). */
 export const TLB_ENTRY = 16;
 const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY;

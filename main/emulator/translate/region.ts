@@ -1,6 +1,5 @@
 import type { Block, Blocks } from '../blocks.ts';
 import type { Cpu } from '../cpu.ts';
-import { Context } from '../generate/form.ts';
 import { FixedHandler, type Assigned, type Handlers } from '../generate/handlers.ts';
 import { JOIN } from '../generate/integer/control.ts';
 import { OperandKind } from '../instruction.ts';
@@ -81,8 +80,7 @@ export class RegionFinder {
   }
 
   find(head: Block): Region {
-    const context = head.key % Context.COUNT;
-    const host = Math.floor(head.key / Context.COUNT);
+    const { context, host } = head;
     const page = host - (host % PAGE);
     const postorder: Member[] = [];
     const seen = new Set<number>();
@@ -90,7 +88,7 @@ export class RegionFinder {
     const successors = (member: Member): number[] =>
       this.targets(member.records).filter((position) => seen.has(position));
     const visit = (block: Block): void => {
-      const position = (Math.floor(block.key / Context.COUNT) % PAGE) as number;
+      const position = block.host % PAGE;
       seen.add(position);
       const member = { block, position, records: recordsOf(block) };
       instructions += member.records.length - 1;

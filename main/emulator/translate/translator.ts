@@ -1,7 +1,7 @@
 import type { Blocks } from '../blocks.ts';
 import type { Cpu } from '../cpu.ts';
 import type { Callees } from '../generate/emitter.ts';
-import { codeSizeOf, Context } from '../generate/form.ts';
+import { codeSizeOf } from '../generate/form.ts';
 import { FixedHandler, type FunctionSource, type Handlers } from '../generate/handlers.ts';
 import { Record } from '../state.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
@@ -41,7 +41,6 @@ export class Translator {
   private readonly handlers: Handlers;
   private readonly blocks: Blocks;
   private readonly finder: RegionFinder;
-  private readonly hotRuns: number;
   private readonly batch: number;
   private waiting: number[] = [];
   /** By the first record of each block in it. */
@@ -53,7 +52,6 @@ export class Translator {
     this.cpu = cpu;
     this.handlers = handlers;
     this.blocks = blocks;
-    this.hotRuns = hotRuns;
     // Who wants everything translated at once (tests) doesn't want to wait for company.
     this.batch = hotRuns === 1 ? 1 : BATCH;
     this.finder = new RegionFinder(cpu, blocks, handlers, hotRuns);
@@ -120,7 +118,8 @@ export class Translator {
       if (words[head >>> 2] === slot) {
         // Its head is still good: it has to become hot again.
         words[head >>> 2] = FixedHandler.COUNTING;
-        words[(head + Record.IMMEDIATE) >>> 2] = this.hotRuns;
+        const host = this.blocks.blockAt(head)?.host ?? 0;
+        words[(head + Record.IMMEDIATE) >>> 2] = this.blocks.runsUntilHot(host - (host % 4096));
       }
       this.handlers.release(slot);
     }
@@ -136,7 +135,7 @@ export class Translator {
 
   private build(region: Region, f: FunctionBuilder, callees: Callees): void {
     const [head] = region.members;
-    const codeSize = codeSizeOf(head.block.key % Context.COUNT);
+    const codeSize = codeSizeOf(head.block.context);
     const frame = new RegionFunction(f, callees, codeSize);
     frame.build(() => new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write());
   }
