@@ -352,6 +352,11 @@ export class Blocks {
     return this.byRecord.get(record);
   }
 
+  /** The blocks that begin in a host page. */
+  inPage(hostPage: number): readonly Block[] {
+    return this.pages.get(hostPage) ?? [];
+  }
+
   /** The block that was decoded for a host address and a context: its first record. */
   decodedAt(host: number, context: number): number | undefined {
     return this.found[context].get(host | 0);

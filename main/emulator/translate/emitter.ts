@@ -12,6 +12,11 @@ export interface Edge {
   back: boolean;
 }
 
+/** Where an indirect jump may go on inside the function, if it leads to this position in the page. */
+export interface Guess extends Edge {
+  position: number;
+}
+
 const MASKS: Record<number, bigint> = { 8: 0xffn, 16: 0xffffn, 32: 0xffffffffn };
 
 /**
@@ -25,8 +30,12 @@ export class TranslationEmitter extends Emitter {
   private readonly words: Int32Array;
   private readonly record: number;
   private readonly edge: Edge | undefined;
+  private readonly guesses: Guess[];
 
-  /** `edge`: where the instruction's jump leads if that is in the region. */
+  /**
+   * `edge`: where the instruction's jump leads if that is in the region; `guesses`: where an indirect one may, in
+   * the order of their positions.
+   */
   constructor(
     region: RegionFunction,
     form: Form,
@@ -34,12 +43,14 @@ export class TranslationEmitter extends Emitter {
     words: Int32Array,
     record: number,
     edge: Edge | undefined,
+    guesses: Guess[],
   ) {
     super(region.f, form, callees, i32.const(record), (c) => new LazyFlags(c, region.flags));
     this.region = region;
     this.words = words;
     this.record = record;
     this.edge = edge;
+    this.guesses = guesses;
   }
 
   // ---- The record's fields ------------------------------------------------------------------------------
@@ -166,20 +177,35 @@ export class TranslationEmitter extends Emitter {
   }
 
   override jumpTo(target: I64): void {
-    this.searchFor(target, 1);
-  }
-
-  private searchFor(target: I64, counts: number): void {
-    const { f, region } = this;
+    const { f, region, guesses } = this;
     f.set(region.rip, target);
     this.setField32(Field.LINK_FROM, i32.const(0));
-    const tired = f.let(this.retire(counts));
-    this.flags.settleOnWayOut();
+    const tired = f.let(this.retire(1));
     f.if(tired, () => {
       this.setField64(Field.RIP, region.rip);
       this.leave(i32.const(Leave.BUDGET));
     });
+    if (guesses.length > 0) {
+      const position = f.let(i64.sub(region.rip, region.codeBase));
+      this.guess(position, guesses);
+    }
+    this.flags.settleOnWayOut();
     f.break(region.searching);
+  }
+
+  /** Compares with the middle one, and so on. */
+  private guess(position: I64, guesses: Guess[]): void {
+    const { f } = this;
+    if (guesses.length <= 2) {
+      for (const guess of guesses) f.if(i64.eq(position, guess.position), () => guess.jump());
+      return;
+    }
+    const middle = guesses.length >> 1;
+    f.if(
+      i64.lt_u(position, guesses[middle].position),
+      () => this.guess(position, guesses.slice(0, middle)),
+      () => this.guess(position, guesses.slice(middle)),
+    );
   }
 
   // ---- Memory -------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ export class RegionFunction {
   readonly code: Local<'i32'>;
   /** For `chaining` and `handingOver`: the record to go on with. */
   readonly target: Local<'i32'>;
+  /** Which member a jump through the table goes to. */
+  readonly dispatch: Local<'i32'>;
   /** For `searching`: the address to go on at. */
   readonly rip: Local<'i64'>;
   /** Out to the run loop: flags are settled there. */
@@ -60,6 +62,7 @@ export class RegionFunction {
     this.budget = f.local('i32');
     this.code = f.local('i32');
     this.target = f.local('i32');
+    this.dispatch = f.local('i32');
     this.rip = f.local('i64');
     f.keepLocals();
   }

@@ -10,6 +10,9 @@ const REGION_BLOCKS = 64;
 /** Also bounds what runs between two looks at the budget, as those are on the way back in loops. */
 export const REGION_INSTRUCTIONS = 400;
 
+/** Places that an indirect jump or a return is compared with: four or five comparisons in a row. */
+const GUESSES = 20;
+
 const PAGE = 4096;
 
 /** A block in a region. */
@@ -19,32 +22,64 @@ export interface Member {
   position: number;
   /** Addresses of its instructions' records, with the joining one at the end. */
   records: number[];
+  /** Positions that its end jumps or falls to directly. */
+  direct: number[];
+  /** Positions where its indirect jump or return may lead: those are compared with the target. */
+  guesses: number[];
 }
 
-/** Blocks that become one function: the first is the way in; edges are direct jumps within the page. */
+/**
+ * Blocks that become one function: the first is the way in; edges are direct jumps within the page, and guesses
+ * where indirect ones go. WebAssembly has loops and ways out of blocks, but no jump into the middle of a loop:
+ * members where one would be needed are dispatched, by a number and a table.
+ */
 export class Region {
   /** In an order in which most jumps go forwards (reverse postorder). */
   readonly members: Member[];
-  /** For each member that a jump leads back to: the last member of its loop. */
+  /** For each member that heads a loop: the last member of it. */
   readonly loopEnds: (number | undefined)[];
+  /** Members that are jumped back to through the table. They are in no loop. */
+  readonly dispatched = new Set<number>();
   private readonly indexes = new Map<number, number>();
 
-  constructor(members: Member[], successors: (member: Member) => number[]) {
+  constructor(members: Member[]) {
     this.members = members;
     members.forEach(({ position }, i) => this.indexes.set(position, i));
     this.loopEnds = members.map(() => undefined);
-    members.forEach((member, from) => {
-      for (const position of successors(member)) {
+    const edges = members.flatMap(({ direct, guesses }, from) =>
+      [...direct, ...guesses].flatMap((position) => {
         const to = this.indexes.get(position);
-        if (to !== undefined && to <= from) this.loopEnds[to] = Math.max(this.loopEnds[to] ?? to, from);
-      }
-    });
+        return to === undefined ? [] : [{ from, to }];
+      }),
+    );
+    do this.findLoops(edges);
+    while (this.dissolve(edges));
+  }
+
+  private findLoops(edges: { from: number; to: number }[]): void {
+    const { loopEnds, dispatched } = this;
+    loopEnds.fill(undefined);
+    for (const { from, to } of edges) {
+      if (to <= from && !dispatched.has(to)) loopEnds[to] = Math.max(loopEnds[to] ?? to, from);
+    }
     // Loops are nested or apart: one that overlaps the end of another around it makes that longer.
-    for (let h = members.length - 1; h >= 0; h--) {
-      for (let inner = h + 1; inner <= (this.loopEnds[h] ?? -1); inner++) {
-        this.loopEnds[h] = Math.max(this.loopEnds[h]!, this.loopEnds[inner] ?? 0);
+    for (let h = loopEnds.length - 1; h >= 0; h--) {
+      for (let inner = h + 1; inner <= (loopEnds[h] ?? -1); inner++) {
+        loopEnds[h] = Math.max(loopEnds[h]!, loopEnds[inner] ?? 0);
       }
     }
+  }
+
+  /** Dispatches what is jumped to in the middle of a loop from outside, with the loops around it. */
+  private dissolve(edges: { from: number; to: number }[]): boolean {
+    const before = this.dispatched.size;
+    for (const { from, to } of edges) {
+      if (to > from && from < this.loopAround(to)) this.dispatched.add(to);
+    }
+    for (const to of this.dispatched) {
+      for (let h = this.loopAround(to); h >= 0; h = this.loopAround(h)) this.dispatched.add(h);
+    }
+    return this.dispatched.size > before;
   }
 
   /** The member at a position in the page. */
@@ -56,11 +91,6 @@ export class Region {
   loopAround(index: number): number {
     for (let h = index - 1; h >= 0; h--) if ((this.loopEnds[h] ?? -1) >= index) return h;
     return -1;
-  }
-
-  /** Whether a jump forwards can be a jump in WebAssembly: not into the middle of a loop. */
-  canJump(from: number, to: number): boolean {
-    return to <= from || from >= this.loopAround(to);
   }
 }
 
@@ -84,23 +114,62 @@ export class RegionFinder {
     const page = host - (host % PAGE);
     const postorder: Member[] = [];
     const seen = new Set<number>();
+    const returnPoints: number[] = [];
     let instructions = 0;
-    const successors = (member: Member): number[] =>
-      this.targets(member.records).filter((position) => seen.has(position));
     const visit = (block: Block): void => {
-      const position = block.host % PAGE;
-      seen.add(position);
-      const member = { block, position, records: recordsOf(block) };
-      instructions += member.records.length - 1;
-      for (const target of this.targets(member.records)) {
+      const records = recordsOf(block);
+      const member: Member = { block, position: block.host % PAGE, records, direct: [], guesses: [] };
+      seen.add(member.position);
+      instructions += records.length - 1;
+      const ending = this.ending(records);
+      member.direct = this.targets(records);
+      // The callee after the return point, so that in the end it comes before that.
+      const returnPoint = ending?.form.mnemonic === 'call' ? this.joinPosition(records) : undefined;
+      if (returnPoint !== undefined) returnPoints.push(returnPoint);
+      if (isIndirectJump(ending)) member.guesses = this.busiest(page, context, seen);
+      const next = [...member.guesses, ...(returnPoint === undefined ? [] : [returnPoint]), ...member.direct];
+      for (const target of next) {
         if (seen.has(target) || seen.size >= REGION_BLOCKS || instructions >= REGION_INSTRUCTIONS) continue;
-        const next = this.warmBlock(page + target, context);
-        if (next !== undefined) visit(next);
+        const found = this.warmBlock(page + target, context);
+        if (found !== undefined) visit(found);
       }
       postorder.push(member);
     };
     visit(head);
-    return new Region(postorder.reverse(), successors);
+    const points = returnPoints.filter((position) => seen.has(position)).slice(0, GUESSES);
+    for (const member of postorder) {
+      if (this.ending(member.records)?.form.mnemonic === 'ret') member.guesses = points;
+      else member.guesses = member.guesses.filter((position) => seen.has(position));
+    }
+    return new Region(postorder.reverse());
+  }
+
+  /** The instruction that ends a block; undefined for one that doesn't exist. */
+  private ending(records: number[]): Assigned | undefined {
+    const assigned = this.handlers.meaningOf(this.cpu.words[records[records.length - 2] >>> 2]);
+    return assigned === undefined || assigned.slot < FixedHandler.COUNT ? undefined : assigned;
+  }
+
+  /** Where the code after a block is, if that is in the page. */
+  private joinPosition(records: number[]): number | undefined {
+    const position = this.cpu.words[(records[records.length - 1] + Record.POSITION) >>> 2] & 0xffff;
+    return position < PAGE ? position : undefined;
+  }
+
+  /** Blocks of the page that have run most and are in no region's way yet: where a jump table may lead. */
+  private busiest(page: number, context: number, seen: Set<number>): number[] {
+    const { words } = this.cpu;
+    return this.blocks
+      .inPage(page)
+      .filter((block) => block.context === context && !seen.has(block.host % PAGE))
+      .filter((block) => this.warmBlock(block.host, context) !== undefined)
+      .map(({ host, record }) => ({
+        position: host % PAGE,
+        left: this.handlers.isCounting(words[record >>> 2]) ? words[(record + Record.IMMEDIATE) >>> 2] : 0,
+      }))
+      .sort((a, b) => a.left - b.left)
+      .slice(0, GUESSES)
+      .map(({ position }) => position);
   }
 
   private warmBlock(host: number, context: number): Block | undefined {
@@ -116,18 +185,19 @@ export class RegionFinder {
   /** Positions in the page that a block's end jumps or falls to: the jump's target first. */
   private targets(records: number[]): number[] {
     const positions: number[] = [];
-    const last = records[records.length - 2];
-    const ending = this.handlers.meaningOf(this.cpu.words[last >>> 2]);
+    const ending = this.ending(records);
     // An undefined opcode goes nowhere.
-    if (ending === undefined || ending.slot < FixedHandler.COUNT) return positions;
-    const jump = jumpTarget(this.cpu.words, last, ending);
+    if (ending === undefined) return positions;
+    const jump = jumpTarget(this.cpu.words, records[records.length - 2], ending);
     if (jump !== undefined) positions.push(jump);
-    if (fallsThrough(ending)) {
-      const join = this.cpu.words[(records[records.length - 1] + Record.POSITION) >>> 2] & 0xffff;
-      if (join < PAGE) positions.push(join);
-    }
+    const join = fallsThrough(ending) ? this.joinPosition(records) : undefined;
+    if (join !== undefined) positions.push(join);
     return positions;
   }
+}
+
+function isIndirectJump(ending: Assigned | undefined): boolean {
+  return ending?.form.mnemonic === 'jmp' && ending.form.operands[0].kind !== OperandKind.REL;
 }
 
 function recordsOf({ record, count }: Block): number[] {

@@ -4,8 +4,9 @@ import type { Callees } from '../generate/emitter.ts';
 import { codeSizeOf } from '../generate/form.ts';
 import { FixedHandler, type FunctionSource, type Handlers } from '../generate/handlers.ts';
 import { Record } from '../state.ts';
+import { i32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
-import { TranslationEmitter, type Edge } from './emitter.ts';
+import { TranslationEmitter, type Edge, type Guess } from './emitter.ts';
 import { RegionFunction } from './function.ts';
 import { STORED, translationGroup, type KnownFlags } from './lazy-flags.ts';
 import type { Region } from './region.ts';
@@ -151,6 +152,7 @@ class RegionBody {
   /** Where jumps forwards to a member, and back to a loop's head, go. */
   private readonly forwards: (Label | undefined)[] = [];
   private readonly backwards: (Label | undefined)[] = [];
+  private dispatcher: Label | undefined;
   /** What the jumps to a member so far agree on about the flags; null: nothing. */
   private readonly flagsAt: (KnownFlags | null | undefined)[] = [];
 
@@ -170,7 +172,15 @@ class RegionBody {
 
   write(): void {
     this.flagsAt[0] = STORED;
-    this.level(-1, 0, this.region.members.length - 1);
+    const last = this.region.members.length - 1;
+    if (this.region.dispatched.size === 0) {
+      this.level(-1, 0, last);
+      return;
+    }
+    this.frame.f.loop((label) => {
+      this.dispatcher = label;
+      this.level(-1, 0, last);
+    });
   }
 
   private loop(head: number): void {
@@ -188,6 +198,13 @@ class RegionBody {
     this.upTo(cuts.length, cuts, head, first, last);
   }
 
+  /** At the start of the outermost level: goes to the member that was asked for. */
+  private dispatch(): void {
+    const { f, dispatch } = this.frame;
+    const others = [...this.region.dispatched].filter((one) => one !== 0);
+    f.block((first) => f.switch(dispatch, [first, ...others.map((to) => this.forwards[to]!), first]));
+  }
+
   private upTo(count: number, cuts: number[], head: number, first: number, last: number): void {
     if (count > 0) {
       this.frame.f.block((label) => {
@@ -195,6 +212,7 @@ class RegionBody {
         this.upTo(count - 1, cuts, head, first, last);
       });
     }
+    if (count === 0 && head < 0 && this.dispatcher !== undefined) this.dispatch();
     const from = count === 0 ? first : cuts[count - 1];
     const to = count === cuts.length ? last : cuts[count] - 1;
     for (let i = from; i <= to; i++) {
@@ -210,13 +228,17 @@ class RegionBody {
   private member(index: number): void {
     const { frame, words, handlers, callees, region } = this;
     const { f } = frame;
-    const loop = region.loopEnds[index] !== undefined;
-    frame.flags.known = loop ? null : (this.flagsAt[index] ?? null);
-    for (const record of region.members[index].records) {
+    const { records, guesses } = region.members[index];
+    // What comes from behind is not known yet.
+    const entered = region.loopEnds[index] !== undefined || region.dispatched.has(index);
+    frame.flags.known = entered ? null : (this.flagsAt[index] ?? null);
+    const places = [...guesses].sort((a, b) => a - b);
+    for (const record of records) {
       f.recycleLocals();
       const assigned = handlers.meaningOf(words[record >>> 2])!;
       const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
-      const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge);
+      const guessed = assigned.meaning.ending ? places.flatMap((at) => this.guessOf(index, at)) : [];
+      const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge, guessed);
       assigned.meaning.semantics(emitter);
       emitter.finish();
       // The joining record after it is never reached.
@@ -224,22 +246,36 @@ class RegionBody {
     }
   }
 
+  private guessOf(from: number, position: number): Guess[] {
+    const edge = this.edgeOf(from, position);
+    return edge === undefined ? [] : [{ ...edge, position }];
+  }
+
   private edgeOf(from: number, position: number | undefined): Edge | undefined {
     if (position === undefined) return undefined;
     const { region, frame } = this;
     const to = region.indexAt(position);
-    if (to === undefined || !region.canJump(from, to)) return undefined;
-    const back = to <= from;
-    return {
-      back,
-      jump: () => {
-        const known = frame.flags.known;
-        if (!back) {
-          this.flagsAt[to] = this.flagsAt[to] === undefined ? known : agreed(this.flagsAt[to], known);
-        }
-        frame.f.break((back ? this.backwards : this.forwards)[to]!);
-      },
+    if (to === undefined) return undefined;
+    const { f, flags } = frame;
+    if (to > from) {
+      const jump = (): void => {
+        const known = flags.known;
+        this.flagsAt[to] = this.flagsAt[to] === undefined ? known : agreed(this.flagsAt[to], known);
+        f.break(this.forwards[to]!);
+      };
+      return { back: false, jump };
+    }
+    if (!region.dispatched.has(to)) return { back: true, jump: () => f.break(this.backwards[to]!) };
+    const jump = (): void => {
+      f.set(frame.dispatch, i32.const(this.dispatchNumber(to)));
+      f.break(this.dispatcher!);
     };
+    return { back: true, jump };
+  }
+
+  /** 0 is the first member. */
+  private dispatchNumber(index: number): number {
+    return index === 0 ? 0 : [...this.region.dispatched].filter((one) => one !== 0).indexOf(index) + 1;
   }
 }
 
