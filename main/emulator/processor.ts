@@ -174,6 +174,8 @@ export class Processor {
   private heldBudget = 0;
   /** Too near to the limit for bursts. */
   private tail = false;
+  /** Time spent in run(), in nanoseconds. */
+  private ranNs = 0;
   private readonly counters: Float64Array;
   private stepping = false;
   private nextPageRip = 0;
@@ -458,7 +460,8 @@ export class Processor {
     exit.reason = Exit.NONE;
     this.exitAfter = Exit.NONE;
     this.grant();
-    const end = performance.now() + RUN_MILLISECONDS;
+    const start = performance.now();
+    const end = start + RUN_MILLISECONDS;
     cpu.set(Field.LINK_FROM, 0);
     if (this.begin()) {
       this.settle();
@@ -480,6 +483,7 @@ export class Processor {
         if (!this.step() && !this.takeTurnedBack()) break;
       } else if (!(this.tail ? this.single() : this.burst()) && !this.takeTurnedBack()) break;
     }
+    this.ranNs += (performance.now() - start) * 1e6;
     this.settle();
   }
 
@@ -612,6 +616,9 @@ export class Processor {
     counters[4] = this.handlers.modules;
     counters[5] = cpu.number(Field.TRANSLATED);
     counters[6] = this.translator.translated;
+    counters[7] = this.ranNs;
+    counters[8] = this.handlers.nanoseconds;
+    counters[9] = this.translator.nanoseconds;
   }
 
   /** Another slice; false when the limit is reached. */

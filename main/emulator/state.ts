@@ -176,7 +176,11 @@ export const Field = {
   SIZE: 0x1000,
 } as const;
 
-/** What Field.COUNTERS counts since the vCPU was created. */
+/**
+ * What Field.COUNTERS counts since the vCPU was created. `translated`: instructions that translations ran, with
+ * what handlers did for them; the rest of `instructions` was interpreted. The last three are nanoseconds of its
+ * thread: in the guest's code with all that follows, and of that making handlers and translations.
+ */
 export const COUNTERS = [
   'instructions',
   'tlbMisses',
@@ -185,6 +189,9 @@ export const COUNTERS = [
   'modules',
   'translated',
   'regions',
+  'runNs',
+  'handlersNs',
+  'translationNs',
 ] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */

@@ -71,7 +71,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private readonly disks: LayeredDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
-  private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc' | 'deterministic'>;
+  private readonly startVcpu: Pick<VcpuStart, 'memory' | 'control' | 'pc' | 'tier' | 'deterministic'>;
   private readonly tracing: Tracing;
   private readonly snapshots: MachineSnapshots;
   private vcpus: VcpuThread[] = [];
@@ -180,6 +180,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
       memory,
       control: this.control,
       pc: { ...shared, registers: this.pc.arena.buffer },
+      tier: config.tier,
       deterministic: deterministic === undefined ? null : { config: deterministic, disks: config.disks },
     };
   }
@@ -552,7 +553,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   /** Opens a backend over the machine's memory, and maps that into it. */
   private open(backend: Backend, memory: SharedMemory): [Nvmm, NvmmMachine] {
-    const nvmm = backend.open(backendMemory(memory));
+    const nvmm = backend.open(backendMemory(memory), { tier: this.config.tier });
     const machine = nvmm.machineCreate();
     this.ram.map(nvmm, machine);
     this.ram.attach(nvmm);

@@ -1,3 +1,4 @@
+import type { Tier } from '../nvmm/nvmm.ts';
 import type { Breakpoint, SetBreakpoint, Stop } from './debug.ts';
 import type { MachineErrorKind } from './errors.ts';
 import type { DeterministicConfig, TimelineEvent } from './timeline-input.ts';
@@ -8,6 +9,8 @@ import type { ExitPage, ExitQuery, ExitStats } from './exit-query.ts';
  * What a VM's process and its parent say to each other: plain objects over Node's or Electron's channel
  * (structured clone). The parent's side is machine-process.ts, the child's process.ts.
  */
+
+export { TIERS, type Tier } from '../nvmm/nvmm.ts';
 
 export type BackendChoice = 'auto' | 'emulated' | 'kvm' | 'nvmm';
 
@@ -41,6 +44,8 @@ export interface MachineConfig {
   restore?: RestorePlan;
   /** Where the exit trace is written when the machine ends, however it does; an absolute path. */
   traceFile?: { path: string; format: ExitFormat };
+  /** How `emulated` runs code, for diagnosis. */
+  tier?: Tier;
   /** Without the exit trace, and without the last exits in crash reports: for measuring what the trace costs. */
   untraced?: true;
 }

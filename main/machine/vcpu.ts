@@ -2,7 +2,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { randomFillSync } from 'node:crypto';
 import { chooseBackend } from '../nvmm/registry.ts';
 import { SerialRing } from '../devices/serial-ring.ts';
-import type { Backend, Machine, MachineHandle, Nvmm, Vcpu, VcpuHandle } from '../nvmm/nvmm.ts';
+import type { Backend, Machine, MachineHandle, Nvmm, Tier, Vcpu, VcpuHandle } from '../nvmm/nvmm.ts';
 import { backends } from './backends.ts';
 import { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { absentDisk, RawDisk } from './disk.ts';
@@ -38,6 +38,8 @@ export interface VcpuStart {
   trace: SharedArrayBuffer | null;
   pc: PcShared;
   /** Null: the host's clock. Else the vCPU's thread does everything itself, the disks included. */
+  /** How `emulated` runs code. */
+  tier: Tier | undefined;
   deterministic: { config: DeterministicConfig; disks: DiskConfig[] } | null;
 }
 
@@ -63,7 +65,7 @@ export type ToVcpu =
 
 function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
   const say = (message: FromVcpu): void => port.postMessage(message);
-  const nvmm = chooseBackend(backends, data.backend).open(backendMemory(data.memory));
+  const nvmm = chooseBackend(backends, data.backend).open(backendMemory(data.memory), { tier: data.tier });
   const machine = nvmm.machineAttach(data.machine);
   const vcpu = nvmm.vcpuCreate(machine, data.vcpu);
   const ram = new GuestRam(data.memory);

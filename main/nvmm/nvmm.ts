@@ -218,6 +218,18 @@ export interface BackendMemory {
   privateSize: number;
 }
 
+/**
+ * What runs a guest's code on a backend that has several ways: `interpreter` handlers alone; `translator` everything
+ * translated the first time it runs, which is slow and for tests; `auto` what has run often translated.
+ */
+export const TIERS = ['auto', 'interpreter', 'translator'] as const;
+export type Tier = (typeof TIERS)[number];
+
+/** For diagnosis; a backend ignores what it has no use for. */
+export interface BackendOptions {
+  tier?: Tier | undefined;
+}
+
 /** What the registry knows about a backend. */
 export interface Backend {
   readonly name: 'emulated' | 'kvm' | 'nvmm';
@@ -225,5 +237,5 @@ export interface Backend {
   unavailable(): string | null;
   /** Bytes of private memory for a machine with that many vCPUs and bytes of RAM; 0 for hardware. */
   privateSize(vcpus: number, ram: number): number;
-  open(memory: BackendMemory): Nvmm;
+  open(memory: BackendMemory, options?: BackendOptions): Nvmm;
 }

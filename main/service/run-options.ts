@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { parseAddress, type GdbAddress } from '../inspect/gdb/address.ts';
 import { parseArchitecture, type Architecture } from '../inspect/gdb/registers.ts';
 import type { MachineConfig } from '../machine/protocol.ts';
+import { TIERS, type Tier } from '../machine/protocol.ts';
 import { backendChoice, vmConfig } from './contract.ts';
 import { parseDeterministic } from './deterministic-options.ts';
 import type { ExitFormat } from './trace-contract.ts';
@@ -39,6 +40,8 @@ How it runs:
   --until-instructions N  ends the machine at that count
   --json             one JSON event on each line of stdout instead of the plain console
   --stats            prints counters at the end
+  --tier TIER        how the emulated backend runs code, for diagnosis: interpreter, translator (everything, the
+                     first time it runs), or auto (what has run often; the default)
   --trace FILE       writes the exits at the end, the last million: FILE.jsonl as JSON lines, FILE.json for
                      Perfetto (ui.perfetto.dev) and chrome://tracing
   --gdb ADDRESS      listens for gdb at [HOST:]PORT or unix:PATH; a port alone is on this computer only
@@ -96,6 +99,8 @@ export function parseRunOptions(args: string[]): RunOptions | 'help' {
     ...(values['gdb-wait'] ? { startPaused: true as const } : {}),
     ...(values.trace === undefined ? {} : { traceFile: parseTrace(values.trace) }),
   };
+  const tier = parseTier(values.tier);
+  if (tier !== null) config.tier = tier;
   const deterministic = parseDeterministic(values);
   if (deterministic !== null) config.deterministic = deterministic;
   return {
@@ -130,6 +135,7 @@ function parse(args: string[]) {
         'until-instructions': { type: 'string' },
         json: { type: 'boolean', default: false },
         stats: { type: 'boolean', default: false },
+        tier: { type: 'string' },
         trace: { type: 'string' },
         gdb: { type: 'string' },
         'gdb-wait': { type: 'boolean', default: false },
@@ -205,6 +211,13 @@ function parseGdb(values: Values): RunOptions['gdb'] {
   } catch (error) {
     throw new UsageError(`--gdb ${(error as Error).message}`);
   }
+}
+
+function parseTier(text: string | undefined): Tier | null {
+  if (text === undefined) return null;
+  const tier = TIERS.find((one) => one === text);
+  if (tier === undefined) throw new UsageError(`--tier ${text}: there are ${TIERS.join(', ')}`);
+  return tier;
 }
 
 function parseBackend(text: string | undefined) {

@@ -48,6 +48,8 @@ export class Translator {
   private readonly translations = new Map<number, Set<Translation>>();
   private nextFlush = 0;
   translated = 0;
+  /** Time that translating took. */
+  nanoseconds = 0;
 
   constructor(cpu: Cpu, handlers: Handlers, blocks: Blocks, hotRuns: number) {
     this.cpu = cpu;
@@ -82,6 +84,7 @@ export class Translator {
     const slots = this.handlers.compileFunctions(regions.map((region) => this.sourceOf(region)));
     regions.forEach((region, i) => this.install(region, slots[i]));
     this.translated += regions.length;
+    this.nanoseconds += (performance.now() - now) * 1e6;
   }
 
   private isCounting(record: number): boolean {
