@@ -17,7 +17,7 @@ export interface Guess extends Edge {
   position: number;
 }
 
-const MASKS: Record<number, bigint> = { 8: 0xffn, 16: 0xffffn, 32: 0xffffffffn };
+const MASKS: Record<number, number> = { 8: 0xff, 16: 0xffff, 32: 0xffffffff };
 
 /**
  * The same semantics with everything that the record holds as constants: registers become variables,
@@ -67,8 +67,9 @@ export class TranslationEmitter extends Emitter {
     return i32.const(this.word(field));
   }
   protected override record64(field: number): I64 {
-    const low = BigInt.asUintN(32, BigInt(this.word(field)));
-    return i64.const((BigInt(this.word(field + 4)) << 32n) | low);
+    const [low, high] = [this.word(field), this.word(field + 4)];
+    if (high === low >> 31) return i64.const(low);
+    return i64.const((BigInt(high) << 32n) | BigInt.asUintN(32, BigInt(low)));
   }
   protected override recordPosition(): I32 {
     return i32.const(this.word(Record.POSITION) & 0xffff);
@@ -99,8 +100,7 @@ export class TranslationEmitter extends Emitter {
     else if (bits === 32) region.setRegister(index, i64.and(value, MASKS[32]));
     else {
       const shift = 8 * (at & 1);
-      const mask = MASKS[bits] << BigInt(shift);
-      const kept = i64.and(region.register(index), ~mask);
+      const kept = i64.and(region.register(index), -1 - MASKS[bits] * 2 ** shift);
       const cut = i64.and(value, MASKS[bits]);
       region.setRegister(index, i64.or(kept, shift === 0 ? cut : i64.shl(cut, shift)));
     }

@@ -13,10 +13,10 @@ import type { Region } from './region.ts';
 import { fallsThrough, jumpTarget, RegionFinder } from './region.ts';
 
 /**
- * Runs of a block before it is translated; 0 translates nothing. The tier is off until its own campaigns have
- * shown it to be as exact as the handlers.
+ * Runs of a block before it is translated. Translating costs as much as some hundred runs save; in a boot, which is
+ * mostly code that runs a few times, 400 to 1000 were best, and a program that computes doesn't notice.
  */
-export const HOT_RUNS = 100;
+export const HOT_RUNS = 800;
 /** Regions that are translated into one module: beyond a few dozen the cost of each hardly falls. */
 const BATCH = 48;
 /**

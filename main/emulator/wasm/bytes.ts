@@ -50,6 +50,17 @@ export class ByteWriter {
     }
   }
 
+  /** Signed LEB128 of a safe integer. */
+  signed(value: number): void {
+    let rest = value;
+    while (rest !== (rest | 0)) {
+      const next = Math.floor(rest / 128);
+      this.byte((rest - 128 * next) | 0x80);
+      rest = next;
+    }
+    this.signed32(rest);
+  }
+
   /** Signed LEB128 of a 64-bit integer. */
   signed64(value: bigint): void {
     let rest = BigInt.asIntN(64, value);

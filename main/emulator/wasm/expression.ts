@@ -61,15 +61,31 @@ class Operation<T extends Type> implements Expression<T> {
 
 class IntegerConstant<T extends 'i32' | 'i64'> implements Expression<T> {
   readonly type: T;
-  readonly constant: bigint;
-  constructor(type: T, value: bigint) {
+  /** Most are safe integers: those do without a BigInt, unless somebody computes with them. */
+  private readonly value: number | bigint;
+  constructor(type: T, value: number | bigint) {
     this.type = type;
-    this.constant = value;
+    this.value = value;
+  }
+  get constant(): bigint {
+    return BigInt(this.value);
   }
   write(out: ByteWriter): void {
     out.byte(this.type === 'i32' ? 0x41 : 0x42);
-    out.signed64(this.constant);
+    if (typeof this.value === 'number') out.signed(this.value);
+    else out.signed64(this.value);
   }
+}
+
+/** The constant of a type, cut to its size. */
+function integer<T extends 'i32' | 'i64'>(type: T, value: number | bigint): Expression<T> {
+  if (
+    typeof value === 'number' &&
+    (value === (value | 0) || (type === 'i64' && Number.isSafeInteger(value)))
+  ) {
+    return new IntegerConstant(type, value);
+  }
+  return new IntegerConstant(type, BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value)));
 }
 
 class RawConstant<T extends Type> implements Expression<T> {
@@ -119,6 +135,13 @@ export function select<T extends Type>(
   return new Operation(whenTrue.type, 0, 0x1b, [whenTrue, whenFalse, condition]);
 }
 
+/** Whether the value is an i32 or i64 constant. */
+export function isConstant<T extends Type>(
+  value: Expression<T>,
+): value is Expression<T> & { constant: bigint } {
+  return value instanceof IntegerConstant;
+}
+
 type Numeric<T extends Type> = number | Expression<T>;
 
 function operator<T extends Type>(type: T, opcode: number, prefix = 0) {
@@ -136,15 +159,9 @@ function integerBinary<T extends 'i32' | 'i64', R extends 'i32' | 'i64'>(
   opcode: number,
   fold?: (a: bigint, b: bigint) => bigint,
 ) {
-  const bits = of === 'i32' ? 32 : 64;
-  const resultBits = result === 'i32' ? 32 : 64;
   return (a: Expression<T>, b: Numeric<T> | (T extends 'i64' ? bigint : never)): Expression<R> => {
-    const right = (
-      typeof b === 'object' ? b : new IntegerConstant(of, BigInt.asIntN(bits, BigInt(b)))
-    ) as Expression<T>;
-    if (fold && a.constant !== undefined && right.constant !== undefined) {
-      return new IntegerConstant(result, BigInt.asIntN(resultBits, fold(a.constant, right.constant)));
-    }
+    const right = (typeof b === 'object' ? b : integer(of, b)) as Expression<T>;
+    if (fold && isConstant(a) && isConstant(right)) return integer(result, fold(a.constant, right.constant));
     return new Operation(result, 0, opcode, [a, right]);
   };
 }
@@ -156,7 +173,7 @@ function integerOperators<T extends 'i32' | 'i64'>(type: T, compare: number, ari
   const test = (condition: boolean): bigint => (condition ? 1n : 0n);
   return {
     eqz: (a: Expression<T>): I32 =>
-      a.constant !== undefined ? i32.const(a.constant === 0n ? 1 : 0) : new Operation('i32', 0, compare, [a]),
+      isConstant(a) ? i32.const(a.constant === 0n ? 1 : 0) : new Operation('i32', 0, compare, [a]),
     eq: integerBinary(type, 'i32', compare + 1, (a, b) => test(a === b)),
     ne: integerBinary(type, 'i32', compare + 2, (a, b) => test(a !== b)),
     lt_s: integerBinary(type, 'i32', compare + 3, (a, b) => test(a < b)),
@@ -189,7 +206,7 @@ function integerOperators<T extends 'i32' | 'i64'>(type: T, compare: number, ari
 }
 
 export const i32 = {
-  const: (value: number): I32 => new IntegerConstant('i32', BigInt(value | 0)),
+  const: (value: number): I32 => new IntegerConstant('i32', value | 0),
   ...integerOperators('i32', 0x45, 0x67),
   load: load('i32', 0x28),
   load8_s: load('i32', 0x2c),
@@ -197,9 +214,7 @@ export const i32 = {
   load16_s: load('i32', 0x2e),
   load16_u: load('i32', 0x2f),
   wrap: (a: I64): I32 =>
-    a.constant !== undefined
-      ? i32.const(Number(BigInt.asIntN(32, a.constant)))
-      : new Operation('i32', 0, 0xa7, [a]),
+    isConstant(a) ? i32.const(Number(BigInt.asIntN(32, a.constant))) : new Operation('i32', 0, 0xa7, [a]),
   trunc_f32_s: operator('i32', 0, PREFIX_MISC),
   trunc_f32_u: operator('i32', 1, PREFIX_MISC),
   /** Saturating truncations: they never trap. */
@@ -213,7 +228,7 @@ export const i32 = {
 };
 
 export const i64 = {
-  const: (value: number | bigint): I64 => new IntegerConstant('i64', BigInt.asIntN(64, BigInt(value))),
+  const: (value: number | bigint): I64 => integer('i64', value),
   ...integerOperators('i64', 0x50, 0x79),
   load: load('i64', 0x29),
   load8_s: load('i64', 0x30),
@@ -222,10 +237,9 @@ export const i64 = {
   load16_u: load('i64', 0x33),
   load32_s: load('i64', 0x34),
   load32_u: load('i64', 0x35),
-  extend_s: (a: I32): I64 =>
-    a.constant !== undefined ? i64.const(a.constant) : new Operation('i64', 0, 0xac, [a]),
+  extend_s: (a: I32): I64 => (isConstant(a) ? i64.const(a.constant) : new Operation('i64', 0, 0xac, [a])),
   extend_u: (a: I32): I64 =>
-    a.constant !== undefined ? i64.const(BigInt.asUintN(32, a.constant)) : new Operation('i64', 0, 0xad, [a]),
+    isConstant(a) ? i64.const(BigInt.asUintN(32, a.constant)) : new Operation('i64', 0, 0xad, [a]),
   trunc_f32_s: operator('i64', 4, PREFIX_MISC),
   trunc_f32_u: operator('i64', 5, PREFIX_MISC),
   /** Saturating truncations: they never trap. */

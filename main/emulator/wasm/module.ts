@@ -2,6 +2,7 @@ import { ByteWriter } from './bytes.ts';
 import {
   callExpression,
   i32,
+  isConstant,
   Local,
   TYPE_BYTE,
   writeStatement,
@@ -90,7 +91,7 @@ export class FunctionBuilder {
 
   /** Computes a value now and names it. Locals and constants are returned as they are when `always` is false. */
   let<T extends Type>(value: Expression<T>): Expression<T> {
-    if (value.constant !== undefined) return value;
+    if (isConstant(value)) return value;
     const local = this.local(value.type);
     this.set(local, value);
     return local;
@@ -153,7 +154,7 @@ export class FunctionBuilder {
   }
 
   if(condition: I32, then: () => void, otherwise?: () => void): void {
-    if (condition.constant !== undefined) {
+    if (isConstant(condition)) {
       if (condition.constant !== 0n) then();
       else otherwise?.();
       return;
