@@ -18,6 +18,7 @@ const entries = {
   process: 'main/machine/process.ts',
   vcpu: 'main/machine/vcpu.ts',
   snapshot: 'main/machine/snapshot/thread.ts',
+  lockstep: 'main/inspect/lockstep-thread.ts',
 };
 
 /** npm makes a bin executable when it installs a package; a build in a clone has to do it itself. */

@@ -3,6 +3,7 @@ import { debugCommand } from './service/debug-command.ts';
 import { doctorCommand } from './service/doctor.ts';
 import { gdbCommand } from './service/gdb-command.ts';
 import { version } from './service/host.ts';
+import { lockstepCommand } from './service/lockstep-command.ts';
 import { runCommand } from './service/run.ts';
 import { serveCommand } from './service/serve-command.ts';
 import { snapshotCommand } from './service/snapshot-command.ts';
@@ -23,6 +24,7 @@ const usage = `Usage: vitrine COMMAND [options]
   restore  goes back to a snapshot
   switch   moves a paused VM to another backend
   vcpu     saves, compares and loads a vCPU's registers
+  lockstep runs a guest on two backends, and shows the first instruction where they differ
   doctor   says which backends work here, and what to do about those that don't
 
 vitrine COMMAND --help says more. vitrine --version prints the version.
@@ -50,6 +52,8 @@ async function main(): Promise<number> {
     case 'pause':
     case 'resume':
       return debugCommand(command, rest);
+    case 'lockstep':
+      return lockstepCommand(rest);
     case 'trace':
       return traceCommand(rest);
     case 'doctor':

@@ -8,8 +8,8 @@ import { Pc, sharePc } from '../machine/pc.ts';
 import type { GuestSource } from '../machine/protocol.ts';
 import { RunLoop } from '../machine/run-loop.ts';
 import { Timeline } from '../machine/timeline.ts';
-import type { TimedInput } from '../machine/timeline-input.ts';
-import { InputQueue, OutputQueue, SeededRandom } from '../machine/timeline-input.ts';
+import type { TimedInput , OutputQueue} from '../machine/timeline-input.ts';
+import { InputQueue, SeededRandom } from '../machine/timeline-input.ts';
 import { RecordingNvmm } from './lockstep-journal.ts';
 
 export interface LeaderOptions {
@@ -116,7 +116,7 @@ export class Leader {
       ...{ nvmm, machine, vcpu, pc, lock, clock, mailbox, trace: null, timeline: this.timeline },
       report: (report) => {
         if (report.kind === 'crash')
-          this.end(`the guest crashed: ${report.crash.reason} at ${report.crash.rip}`);
+          {this.end(`the guest crashed: ${report.crash.reason} at ${report.crash.rip}`);}
         if (report.kind === 'power') {
           this.end(report.action === 'off' ? 'the guest switched itself off' : 'the guest reset the machine');
         }
@@ -132,7 +132,7 @@ export class Leader {
     mailbox.requestReload();
     if (time === null) {
       for (const { input } of options.inputs)
-        if (input.kind === 'serial') inputs[input.port].push(input.data);
+        {if (input.kind === 'serial') inputs[input.port].push(input.data);}
       clock.unfreeze();
     }
   }

@@ -26,10 +26,10 @@ function mainFolder(): string {
 }
 
 /** The module of that name: as built, or else its source. */
-function locate(name: 'process' | 'vcpu' | 'snapshot', source = name as string): string {
+function locate(name: 'process' | 'vcpu' | 'snapshot' | 'lockstep', source = `machine/${name}`): string {
   const main = mainFolder();
   const built = join(main, `${name}.js`);
-  return existsSync(built) ? built : join(main, 'machine', `${source}.ts`);
+  return existsSync(built) ? built : join(main, `${source}.ts`);
 }
 
 /** The URL of a file of tsx, which runs the sources of a clone that was not built. */
@@ -51,7 +51,12 @@ export function startVcpuThread(workerData: unknown): Worker {
 
 /** Starts the thread that writes or checks a snapshot's memory. */
 export function startSnapshotThread(workerData: unknown): Worker {
-  return startThread(locate('snapshot', 'snapshot/thread'), workerData);
+  return startThread(locate('snapshot', 'machine/snapshot/thread'), workerData);
+}
+
+/** Starts the thread that two backends run on in lockstep. */
+export function startLockstepThread(workerData: unknown): Worker {
+  return startThread(locate('lockstep', 'inspect/lockstep-thread'), workerData);
 }
 
 /** Starts a module in a thread. A source registers tsx there first: threads of Node 20 don't take it over. */

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import { inspectRequests, stop } from './inspect-contract.ts';
+import { guestConfig, MIB, path } from './guest-config.ts';
+import { lockstepRequests } from './lockstep-contract.ts';
 import { snapshotEvents, snapshotRequests } from './snapshot-contract.ts';
 import { traceRequests } from './trace-contract.ts';
 
@@ -21,22 +23,7 @@ export {
 export const backendChoice = z.enum(['auto', 'emulated', 'kvm', 'nvmm']);
 export type BackendChoice = z.infer<typeof backendChoice>;
 
-const path = z.string().min(1).max(4096);
-const MIB = 2 ** 20;
-
-/** What boots. The calculator is built in; `linux` is the 64-bit bzImage protocol; `elf` multiboot, PVH or plain. */
-export const guestConfig = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('calc') }),
-  z.object({
-    kind: z.literal('linux'),
-    kernel: path,
-    initrd: path.optional(),
-    append: z.string().max(2048).default('console=ttyS0'),
-  }),
-  z.object({ kind: z.literal('elf'), file: path, append: z.string().max(2048).default('') }),
-  z.object({ kind: z.literal('flat'), file: path, address: z.number().int().min(0).max(0xffffffff) }),
-]);
-export type GuestConfig = z.infer<typeof guestConfig>;
+export { guestConfig, type GuestConfig } from './guest-config.ts';
 
 export const vmConfig = z.object({
   name: z.string().trim().min(1).max(80),
@@ -172,6 +159,7 @@ export const requests = {
   /** Lets gdb go and listens no more. The VM stays as it is. */
   'gdb.stop': { params: id, result: z.object({}) },
   ...snapshotRequests,
+  ...lockstepRequests,
   'host.backends': { params: z.object({}), result: z.array(backendReport) },
   'host.info': {
     params: z.object({}),

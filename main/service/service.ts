@@ -13,7 +13,9 @@ import {
 import { ServiceError } from './errors.ts';
 import { backendReports, hostInfo } from './host.ts';
 import { Inspection } from './inspection.ts';
+import { runLockstep } from '../inspect/lockstep-run.ts';
 import { Library } from './library.ts';
+import { lockstepConfig } from './lockstep-command.ts';
 import { Vms, type Machine } from './vms.ts';
 
 /** What the service itself answers; console.* belongs to the session that asks (session.ts). */
@@ -119,6 +121,7 @@ export class Service {
         await this.#vms.loadVcpu(id, vcpu, registers);
         return {};
       },
+      'lockstep.run': (wanted) => runLockstep(lockstepConfig(wanted)),
       'host.backends': () => backendReports(),
       'host.info': () => hostInfo(library.folder),
     };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { LockstepConfig } from '../../../main/inspect/lockstep.ts';
 import { Lockstep } from '../../../main/inspect/lockstep.ts';
+import { lockstepText, parseLockstep } from '../../../main/service/lockstep-command.ts';
 import { backends } from '../../../main/machine/backends.ts';
 import type { Fault } from './faulty-nvmm.ts';
 import { FaultyNvmm } from './faulty-nvmm.ts';
@@ -98,3 +99,41 @@ for (const backend of backends) {
     return nvmm;
   };
 }
+
+const kvm = backends.find(({ name }) => name === 'kvm')!.unavailable();
+describe(`lockstep with hardware${kvm === null ? '' : ` (skipped: ${kvm})`}`, () => {
+  const orders = [
+    { a: 'kvm', b: 'emulated' },
+    { a: 'emulated', b: 'kvm' },
+  ] as const;
+  it.skipIf(kvm !== null).each(orders)('$a leads $b through every instruction', (order) => {
+    const result = new Lockstep({ ...config, ...order }).run();
+    expect(result).toMatchObject({ outcome: 'same', mode: 'step', ended: 'the guest switched itself off' });
+    expect(result.instructions).toBeGreaterThan(400);
+    // Nothing but the flags that shifts and the like leave undefined may differ, and there are none in this guest.
+    expect(result.tolerated).toEqual({});
+  });
+});
+
+describe('vitrine lockstep', () => {
+  const wrong = [
+    { args: ['emulated', '--guest', 'calc'], wanted: '--guest is no backend' },
+    { args: ['emulated', 'auto', '--guest', 'calc'], wanted: 'auto is no backend' },
+    { args: ['emulated', 'kvm'], wanted: 'nothing to boot' },
+    { args: ['emulated', 'kvm', '--guest', 'calc', '--piece', 'x'], wanted: '--piece x' },
+  ];
+  it.each(wrong)('says what is wrong: $wanted', ({ args, wanted }) => {
+    expect(() => parseLockstep(args)).toThrow(wanted);
+  });
+
+  it('shows the difference', () => {
+    const result = new Lockstep(config, (real, side) =>
+      side === 'a' ? real : new FaultyNvmm(real, { kind: 'flag', at: 2 + 8 * 25 + 2 }),
+    ).run();
+    const text = lockstepText(config, result);
+    expect(text).toContain('differ after 204 instructions alike');
+    expect(text).toMatch(/RFLAGS: emulated 0x\w+, emulated 0x\w+/);
+    expect(text).toMatch(/^ \*RFLAGS/m);
+    expect(text).toContain('MEMORY read from 0xfee00030');
+  });
+});
