@@ -350,6 +350,15 @@ export const actions: readonly Action[] = [
     run: (store) => store.set({ exitsHeld: !store.get().exitsHeld }),
   },
   {
+    id: 'snapshots',
+    label: 'Snapshots',
+    icon: 'snapshots',
+    key: 'Z',
+    group: 'inside',
+    when: (state) => (selectedVm(state) === undefined ? NO_VM : true),
+    run: (store) => store.prefer({ snapshots: !store.get().preferences.snapshots }),
+  },
+  {
     id: 'theme',
     label: 'Light or dark',
     icon: 'theme',

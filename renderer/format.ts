@@ -18,6 +18,16 @@ export function formatMemory(bytes: number): string {
   return mebibytes >= 1024 && mebibytes % 512 === 0 ? `${mebibytes / 1024} GiB` : `${mebibytes} MiB`;
 }
 
+/** Bytes of a file: "12 KiB", "3.4 MiB". */
+export function formatBytes(bytes: number): string {
+  return bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** A moment, as this person's system writes it. */
+export function formatTime(milliseconds: number): string {
+  return new Date(milliseconds).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+}
+
 export function formatGuest({ guest }: VmConfig): string {
   switch (guest.kind) {
     case 'calc':

@@ -20,6 +20,8 @@ export {
  * MessagePort, WebSocket and the local socket. Each message is checked against its schema where it arrives.
  */
 
+export type { SnapshotDifference, SnapshotInfo } from './snapshot-contract.ts';
+
 export const backendChoice = z.enum(['auto', 'emulated', 'kvm', 'nvmm']);
 export type BackendChoice = z.infer<typeof backendChoice>;
 

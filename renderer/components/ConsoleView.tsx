@@ -6,6 +6,7 @@ import { ActionButton } from './ActionButton.tsx';
 import { useApp, useAppState } from './context.ts';
 import { ConsoleTerminal } from './ConsoleTerminal.tsx';
 import { ExitsPanel } from './ExitsPanel.tsx';
+import { SnapshotsPanel } from './SnapshotsPanel.tsx';
 import { StateBanner } from './StateBanner.tsx';
 
 const PORTS = [0, 1, 2, 3];
@@ -16,6 +17,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
   const port = useAppState((state) => state.ports[vm.id] ?? 0);
   const screenReader = useAppState((state) => state.preferences.screenReader);
   const exits = useAppState((state) => state.preferences.exits);
+  const snapshots = useAppState((state) => state.preferences.snapshots);
   const tabs = useRef<HTMLDivElement>(null);
   const show = (next: number): void => store.set({ ports: { ...store.get().ports, [vm.id]: next } });
 
@@ -56,6 +58,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
           <ActionButton action={action('clear')} iconOnly />
           <ActionButton action={action('screen-reader')} iconOnly pressed={screenReader} />
           <ActionButton action={action('exits')} iconOnly pressed={exits} />
+          <ActionButton action={action('snapshots')} iconOnly pressed={snapshots} />
         </div>
       </div>
       <div
@@ -73,6 +76,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
         />
       </div>
       {exits && <ExitsPanel key={vm.id} vm={vm} />}
+      {snapshots && <SnapshotsPanel key={vm.id} vm={vm} />}
       <StateBanner vm={vm} />
     </section>
   );

@@ -26,6 +26,7 @@ const shapes = {
   ),
   help: <path d="M5.8 6a2.2 2.2 0 1 1 3.3 1.9c-.7.4-1.1.9-1.1 1.6v.3M8 12.6v.01" />,
   exits: <path d="M2.5 4h4v8h-4M8.5 8h5M11.2 5.7 13.5 8l-2.3 2.3" />,
+  snapshots: <path d="M5 3.5v9M5 8.2c4.5 0 6-1.2 6-3.4M3.6 3.5h2.8M3.6 12.5h2.8M9.6 4.6h2.8" />,
   close: <path d="m4 4 8 8M12 4l-8 8" />,
   more: <path d="M3.5 8h.01M8 8h.01M12.5 8h.01" strokeWidth="2.2" />,
   up: <path d="m4 10 4-4 4 4" />,
