@@ -3,14 +3,17 @@
  *
  *   npm run bench:cpu -- [--peers native,tcg,v86,emulated] [--bits 64,32] [--bare] [--only sieve,crc32]
  *                        [--scale 100] [--rounds 3] [--repeat 2] [--json FILE] [--options "--stats"]
- *                        [--calm 0] [--thread]
+ *                        [--calm 0] [--thread] [--built]
  *
  * In each round every peer boots once and does each row --repeat times; what counts is the fastest of them, and of
- * the rounds the median. --bare runs the rows that need no operating system without one: a start takes a second
- * instead of a boot. --options go to `vitrine run`. --calm waits so many seconds at most, before each
- * start, for a machine that does nothing else; on one that never
- * does, --thread shows the CPU time of each peer's busiest thread instead. The work is the same for every peer, and so must its results be:
- * another checksum is an error, not a time.
+ * the rounds the median. The work is the same for every peer, and so must its results be: another checksum is an
+ * error, not a time.
+ *
+ *   --bare     runs the rows that need no operating system without one: a start takes a second instead of a boot
+ *   --options  go to `vitrine run`
+ *   --built    measures what `npm run build` made, as people run it; otherwise the sources as they are
+ *   --calm     waits so many seconds at most, before each start, for a machine that does nothing else
+ *   --thread   shows the CPU time of each peer's busiest thread, which a machine that does other things disturbs least
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -100,6 +103,7 @@ async function main(): Promise<number> {
       throw new Error(`no ${what} is called ${unknown}: there are ${known.join(', ')}`);
     }
   }
+  const built = flagOption('built');
   const scale = numberOption('scale', 100);
   const rounds = numberOption('rounds', 3);
   const repeat = numberOption('repeat', 2);
@@ -113,7 +117,7 @@ async function main(): Promise<number> {
   const loads: number[] = [];
   for (const bits of list(textOption('bits', '64')).map(Number) as Bits[]) {
     if (!bare) needGuests(bits === 64 ? 'cloud' : '686');
-    const run = await compare({ bits, bare, words, options }, wanted, rounds, loads);
+    const run = await compare({ bits, bare, words, options, built }, wanted, rounds, loads);
     runs.push(run);
     const shown = flagOption('thread') ? run.thread : run.results;
     const title = `${bits}-bit guest, ${bare ? 'bare' : 'under Linux'}, scale ${scale}`;
@@ -128,7 +132,16 @@ async function main(): Promise<number> {
   const warning = busyWarning(loads);
   if (warning !== null) console.log(`\nBUSY: ${warning}: not numbers to quote; see --thread`);
   const json = textOption('json', '');
-  const report: CpuReport = { date: new Date().toISOString(), scale, rounds, repeat, options, loads, runs };
+  const report: CpuReport = {
+    date: new Date().toISOString(),
+    scale,
+    rounds,
+    repeat,
+    options,
+    built,
+    loads,
+    runs,
+  };
   if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
   return runs.some(({ problems }) => problems.length > 0) ? 1 : 0;
 }

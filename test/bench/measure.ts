@@ -21,6 +21,8 @@ export interface Job {
   words: string;
   /** More options for `vitrine run`. */
   options: readonly string[];
+  /** Vitrine as people run it, from out/; otherwise from the sources as they are. */
+  built: boolean;
 }
 
 /** Those who can run a job: the emulators, and this host. */
@@ -51,7 +53,7 @@ function start(runner: string, job: Job): ChildProcess {
     // What follows the two dashes is for /init.
     append: bare ? words : `console=ttyS0 panic=-1 quiet -- ${words}`,
     options,
-    built: false,
+    built: job.built,
   });
 }
 

@@ -24,6 +24,8 @@ export interface CpuReport {
   rounds: number;
   repeat: number;
   options: string[];
+  /** Whether Vitrine was the built one. */
+  built: boolean;
   /** CPUs that were busy with something else, before each start of a peer. */
   loads: number[];
   runs: CpuRun[];

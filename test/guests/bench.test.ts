@@ -10,7 +10,7 @@ import { rowNames, systemRows } from '../bench/table.ts';
 // computes is what this host computes.
 
 const missing = ['gcc', 'objcopy', 'cpio'].find((name) => spawnSync(name, ['--version']).error !== undefined);
-const job: Job = { bits: 64, bare: true, words: 'scale=0', options: [] };
+const job: Job = { bits: 64, bare: true, words: 'scale=0', options: [], built: false };
 const reason = missing ? `${missing} is not installed` : lack('native', job);
 const rows = rowNames.filter((row) => !systemRows.includes(row));
 

@@ -145,7 +145,16 @@ describe('the page', () => {
   };
   const performance: Performance = {
     machine: ['a machine'],
-    cpu: { date: '2026-01-02T03', scale: 100, rounds: 3, repeat: 2, options: [], loads: [], runs: [run] },
+    cpu: {
+      date: '2026-01-02T03',
+      scale: 100,
+      rounds: 3,
+      repeat: 2,
+      options: [],
+      built: true,
+      loads: [],
+      runs: [run],
+    },
     profile: null,
     boot: {
       date: '2026-01-02T03',
