@@ -1,7 +1,7 @@
 /*
  * One host mapping seen through many guest-physical ones, as QEMU makes them: pieces, aliases, read-only views, and
- * pieces that are replaced while the guest has them in its TLB. (A port that ignored the offset into the mapping is
- * what broke QEMU on Haiku, and no test of NVMM's own has such maps.)
+ * pieces that are replaced while the guest has them in its TLB. (Haiku's port once ignored the offset
+ * into the mapping, and QEMU died on it; no test of NVMM's own has such maps.)
  */
 #include "harness.h"
 
