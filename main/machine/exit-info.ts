@@ -12,10 +12,7 @@ export interface ExitInfo {
   run: number;
   /** ns on the machine's clock when the guest had left. */
   time: number;
-  /**
-   * Instructions that the vCPU has retired before this one, where the backend counts them. Those that the machine
-   * completes for it (IN, OUT, RDMSR, WRMSR) are not among them.
-   */
+  /** Instructions that the vCPU has retired before this one, where the backend counts them. */
   instructions?: number;
   /** One of Exit, by name. */
   reason: string;

@@ -56,7 +56,7 @@ export const exitInfo = z.object({
   run: z.number().int(),
   /** When the guest had left. */
   time: z.number(),
-  /** Instructions that the vCPU has retired, where the backend counts them; without those that the machine completes. */
+  /** Instructions that the vCPU has retired before this one, where the backend counts them. */
   instructions: z.number().optional(),
   reason: z.string(),
   rip: z.string(),
