@@ -60,6 +60,31 @@ function verb(name: Verb, doing: string, question?: (vm: VmInfo) => Omit<Questio
   };
 }
 
+/** Executes an instruction of a paused machine, or runs over a call, or out of a function. */
+function step(id: string, label: string, icon: IconName, key: string, how: 'into' | 'over' | 'out'): Action {
+  return {
+    id,
+    label,
+    icon,
+    key,
+    group: 'inside',
+    when: byState({
+      running: 'Pause it first.',
+      paused: true,
+      crashed: 'The guest has crashed: there is nothing to step. It can be looked at.',
+      otherwise: 'Only a paused machine can be stepped.',
+    }),
+    run: (store) => {
+      const vm = selectedVm(store.get());
+      if (vm === undefined) return;
+      const { vcpu } = vm.stop ?? { vcpu: 0 };
+      // A fast repeated key must not pile up steps.
+      if (store.get().busy[vm.id] !== undefined) return;
+      void store.run(vm.id, 'Stepping…', () => store.client.request('debug.step', { id: vm.id, vcpu, how }));
+    },
+  };
+}
+
 const busyStates = {
   starting: 'It is still starting.',
   stopping: 'It is shutting down.',
@@ -339,6 +364,18 @@ export const actions: readonly Action[] = [
     when: (state) => (selectedVm(state) === undefined ? NO_VM : true),
     run: (store) => store.prefer({ exits: !store.get().preferences.exits }),
   },
+  {
+    id: 'glass',
+    label: 'Glass',
+    icon: 'glass',
+    key: 'I',
+    group: 'inside',
+    when: (state) => (selectedVm(state) === undefined ? NO_VM : true),
+    run: (store) => store.prefer({ glass: !store.get().preferences.glass }),
+  },
+  step('step', 'Step', 'stepInto', 'Z', 'into'),
+  step('step-over', 'Step over', 'stepOver', 'Y', 'over'),
+  step('step-out', 'Step out', 'stepOut', 'U', 'out'),
   {
     id: 'hold-exits',
     label: 'Hold the exits',

@@ -11,6 +11,8 @@ const preferences = z.object({
   letterKeys: z.boolean().catch(true),
   /** The exits are shown below the console. */
   exits: z.boolean().catch(false),
+  /** Registers, code and memory are shown below the console. */
+  glass: z.boolean().catch(false),
   /** The snapshots are shown below the console. */
   snapshots: z.boolean().catch(false),
   /** The machine that was shown last. */

@@ -89,6 +89,8 @@ export function disassemble(
   formatter.hexPrefix = '0x';
   formatter.hexSuffix = '';
   formatter.uppercaseHex = false;
+  formatter.branchLeadingZeros = false;
+  formatter.leadingZeros = false;
   formatter.firstOperandCharIndex = 8;
   formatter.spaceAfterOperandSeparator = true;
   const instruction = new iced.Instruction();

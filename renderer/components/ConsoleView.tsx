@@ -6,6 +6,7 @@ import { ActionButton } from './ActionButton.tsx';
 import { useApp, useAppState } from './context.ts';
 import { ConsoleTerminal } from './ConsoleTerminal.tsx';
 import { ExitsPanel } from './ExitsPanel.tsx';
+import { GlassPanel } from './GlassPanel.tsx';
 import { SnapshotsPanel } from './SnapshotsPanel.tsx';
 import { StateBanner } from './StateBanner.tsx';
 
@@ -17,6 +18,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
   const port = useAppState((state) => state.ports[vm.id] ?? 0);
   const screenReader = useAppState((state) => state.preferences.screenReader);
   const exits = useAppState((state) => state.preferences.exits);
+  const glass = useAppState((state) => state.preferences.glass);
   const snapshots = useAppState((state) => state.preferences.snapshots);
   const tabs = useRef<HTMLDivElement>(null);
   const show = (next: number): void => store.set({ ports: { ...store.get().ports, [vm.id]: next } });
@@ -58,6 +60,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
           <ActionButton action={action('clear')} iconOnly />
           <ActionButton action={action('screen-reader')} iconOnly pressed={screenReader} />
           <ActionButton action={action('exits')} iconOnly pressed={exits} />
+          <ActionButton action={action('glass')} iconOnly pressed={glass} />
           <ActionButton action={action('snapshots')} iconOnly pressed={snapshots} />
         </div>
       </div>
@@ -75,6 +78,7 @@ export function ConsoleView({ vm }: { vm: VmInfo }) {
           idle={RESTING.includes(vm.state)}
         />
       </div>
+      {glass && <GlassPanel key={`glass-${vm.id}`} vm={vm} />}
       {exits && <ExitsPanel key={vm.id} vm={vm} />}
       {snapshots && <SnapshotsPanel key={vm.id} vm={vm} />}
       <StateBanner vm={vm} />

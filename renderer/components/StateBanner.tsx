@@ -15,7 +15,9 @@ function explain(vm: VmInfo): string {
     case 'running':
       return 'What you type goes to the guest.';
     case 'paused':
-      return 'The guest stands still. What you type reaches it when it goes on.';
+      return vm.stop === undefined || vm.stop.reason === 'pause'
+        ? 'The guest stands still. What you type reaches it when it goes on.'
+        : vm.stop.message;
     case 'stopping':
       return 'The machine is about to end.';
     case 'crashed':
