@@ -75,7 +75,8 @@ export class LinearMemory {
     return pieces;
   }
 
-  private async word(gpa: number): Promise<number | null> {
+  /** An aligned word of physical memory; null where there is none. */
+  async word(gpa: number): Promise<number | null> {
     const start = gpa - (gpa % Limit.PAGE);
     let page = this.tables.get(start);
     if (page === undefined) {

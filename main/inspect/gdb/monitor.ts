@@ -9,6 +9,10 @@ import {
   VGA_HOLE,
   VGA_HOLE_END,
 } from '../../machine/memory.ts';
+import type { DeviceRegisters } from '../../machine/protocol.ts';
+import type { VcpuState } from '../../nvmm/layout.ts';
+import type { PageWalk } from '../page-walk.ts';
+import { evaluatePlace, PlaceError } from '../place.ts';
 import { Exit } from '../../nvmm/constants.ts';
 import { Errno, RemoteError } from './errors.ts';
 import { short } from './arguments.ts';
@@ -82,6 +86,27 @@ const commands: Readonly<Record<string, Command>> = {
       stub.print(`${page.records.length} shown of ${page.end - page.first} kept, ${page.end} counted\n`);
     },
   },
+  walk: {
+    usage: 'walk ADDRESS',
+    help: "each level of the page tables for an address (0x..., a register's name, sums), and why it faults",
+    run: async (stub, words) => {
+      const state = await stub.state();
+      stub.print(walkText(await stub.walk(placeOf(words.join(''), state))));
+    },
+  },
+  devices: {
+    usage: 'devices [NAME]',
+    help: "each device's registers, or those of devices whose name begins so",
+    run: async (stub, [begin = '']) => {
+      const devices = await stub.machine.ask('devices.read', null);
+      const shown = devices.filter(({ device }) => device.toLowerCase().startsWith(begin.toLowerCase()));
+      if (shown.length === 0) {
+        const names = devices.map(({ device }) => device).join(' ');
+        throw new RemoteError(Errno.NOENT, `No device's name begins with ${short(begin)}: ${names}.`);
+      }
+      for (const device of shown) stub.print(deviceText(device));
+    },
+  },
   memory: {
     usage: 'memory',
     help: 'the physical memory map',
@@ -100,7 +125,7 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'stops at: exit REASON | port N[-N] [in|out] | msr N [read|write] | exception N | triple-fault',
     run: async (stub, words) => {
       const { id, note } = await stub.target.add(parseStop(words));
-      const number = Math.max(0, ...stub.own.keys()) + 1;
+      const number = ++stub.stops;
       stub.own.set(number, id);
       stub.print(`Stop ${number}: ${words.join(' ')}${note === undefined ? '' : ` (${note})`}\n`);
     },
@@ -211,6 +236,48 @@ export function exitText(exit: ExitInfo): string {
     `at ${exit.rip}`,
   ];
   return words.filter((word) => word !== '').join(' ');
+}
+
+/** An address as `monitor` takes it: gdb's own names with their $, and sums. */
+function placeOf(text: string, state: VcpuState): bigint {
+  try {
+    return evaluatePlace(text.replaceAll('$', '').replace(/^pc$/, 'rip'), state, null);
+  } catch (error) {
+    if (error instanceof PlaceError) throw new RemoteError(Errno.INVAL, error.message);
+    throw error;
+  }
+}
+
+function walkText(walk: PageWalk): string {
+  const address = (value: bigint | number): string => `0x${value.toString(16)}`;
+  const lines = walk.levels.map(
+    ({ name, at, entry, flags, frame }) =>
+      `${name.padEnd(5)} at ${address(at)}: ${entry.toString(16).padStart(16, '0')} -> ${address(frame)} ${flags.join(' ')}`,
+  );
+  const root = walk.paging === 'none' ? 'paging is off' : `${walk.paging} paging from ${address(walk.root)}`;
+  const rights = [
+    walk.writable ? 'read, write' : 'read',
+    ...(walk.executable ? ['execute'] : []),
+    walk.user ? 'user' : 'supervisor',
+  ].join(', ');
+  const end =
+    walk.gpa === null ? `faults: ${walk.fault ?? 'no page'}` : `is ${address(walk.gpa)} (${rights})`;
+  const warning = walk.warning === undefined ? [] : [walk.warning];
+  return [
+    `${address(walk.address)}: ${root}`,
+    ...lines,
+    `${address(walk.address)} ${end}`,
+    ...warning,
+    '',
+  ].join('\n');
+}
+
+function deviceText({ device, registers }: DeviceRegisters): string {
+  const lines = registers.map(({ name, value, about }) => {
+    const values = (Array.isArray(value) ? value : [value]).map((one) => `0x${one.toString(16)}`);
+    return `  ${name.padEnd(20)} ${values.slice(0, 8).join(' ')}${values.length > 8 ? ' ...' : ''}  ${about}`;
+  });
+  return `${device}\n${lines.join('\n')}\n`;
 }
 
 function parseStop([what, ...words]: readonly string[]): Breakpoint {

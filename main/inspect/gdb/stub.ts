@@ -7,6 +7,7 @@ import type { Architecture, Register } from './registers.ts';
 import { architectureOf, linearPc, modeOf, readRegister, registersOf, valueOf } from './registers.ts';
 import { hex, hexByte } from './packet.ts';
 import type { DebugTarget } from '../target.ts';
+import { pageWalk, type PageWalk } from '../page-walk.ts';
 import { LinearMemory } from './memory.ts';
 
 /** A VM's process as gdb needs it, beside its target: its state, and verbs that `monitor` and `kill` have. */
@@ -80,6 +81,8 @@ export class Stub {
   lastError = '';
   /** What `monitor stop` made: the machine's numbers by ours. It goes with gdb. */
   readonly own = new Map<number, number>();
+  /** Stops of `monitor stop` so far: numbers are not given again. */
+  stops = 0;
   /** Documents that gdb reads piece by piece, as they were when it began. */
   readonly documents = { features: '', threads: '' };
   running = false;
@@ -256,6 +259,11 @@ export class Stub {
     }
     await this.checkReach(address);
     return this.linear.read(await this.state(), address, length);
+  }
+
+  /** An address of theirs in the page tables of the selected vCPU. */
+  async walk(address: bigint): Promise<PageWalk> {
+    return pageWalk(await this.state(), address, (gpa) => this.linear.word(gpa));
   }
 
   async writeMemory(address: bigint, bytes: Uint8Array): Promise<void> {

@@ -155,6 +155,7 @@ export class FakeDebuggee implements GdbTarget, GdbMachine {
     const answers = {
       'trace.query': { records: [exit], next: 0, first: 0, end: 8 },
       stats: { 'exits.IO': 8 },
+      'devices.read': [{ device: 'lapic', registers: [{ name: 'TPR', value: 16, about: 'task priority' }] }],
     } as Record<string, unknown>;
     return answers[question] as Answer<Q>;
   }
