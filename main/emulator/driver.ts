@@ -277,7 +277,7 @@ export class EmulatorNvmm implements Nvmm {
       throw new NvmmError('nvmm_vcpu_run', 'ENOENT', `vCPU ${vcpu.cpuid} is being destroyed`);
     };
     if (!this.tables.enterBlock(block, life)) gone();
-    let alive = false;
+    let alive: boolean;
     try {
       emulated!.run();
     } finally {

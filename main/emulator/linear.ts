@@ -106,6 +106,12 @@ export class LinearMemory {
     return 1;
   }
 
+  /** Throws the fault that an access would have; what has no memory has none. */
+  requireMapped(linear: number, bytes: number, access: number, user: boolean): void {
+    if (this.locate(linear, bytes, access, user, this.cpu.tlbSet) !== 0) return;
+    throw new GuestFault(this.cpu.get(Field.FAULT_VECTOR), this.cpu.get(Field.FAULT_ERROR));
+  }
+
   /** Writes `bytes` from a host address: 1 done, 0 fault, -1 exit. */
   write(linear: number, bytes: number, from: number, user: boolean, set: number): number {
     const count = this.locate(linear, bytes, Access.WRITE, user, set);

@@ -128,7 +128,11 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   run(): void {
     const { processor } = this;
     this.install();
-    if (this.eventCommitted) this.takeEvent();
+    if (this.eventCommitted) {
+      // Its delivery goes through memory, whose map may have changed since the last run.
+      this.catchUp(processor);
+      this.takeEvent();
+    }
     this.cached = 0;
     this.assisting = false;
     processor.run();

@@ -68,10 +68,14 @@ export class Assist {
       return;
     }
     const backwards = (state.gprLow(Gpr.RFLAGS) & RFLAGS_DF) !== 0;
-    const elements = exit.ioRep && !backwards ? Math.min(count, Math.floor(BATCH / size)) : 1;
     const pointer = exit.ioIn ? Gpr.RDI : Gpr.RSI;
+    const { low, high } = this.linear(machine, vcpu, pointer, size);
+    // The next page may not be there: then the elements up to it are done, and the fault is that of the next one.
+    const here = Math.max(1, Math.floor((4096 - (low % 4096)) / size));
+    const most = Math.min(count, Math.floor(BATCH / size), here);
+    const elements = exit.ioRep && !backwards ? most : 1;
     const bytes = elements * size;
-    const { low, high } = this.linear(machine, vcpu, pointer, bytes);
+    if (elements > 1) this.linear(machine, vcpu, pointer, bytes);
 
     if (!exit.ioIn) this.copyGuest(machine, vcpu, low, high, bytes, false, callbacks);
     for (let at = 0; at < bytes; at += size) {
@@ -81,7 +85,7 @@ export class Assist {
     }
     if (exit.ioIn) this.copyGuest(machine, vcpu, low, high, bytes, true, callbacks);
 
-    addTo(state, pointer, backwards ? -bytes : bytes);
+    addTo(state, pointer, addressSize, backwards ? -bytes : bytes);
     const left = exit.ioRep ? setCounter(state, addressSize, count - elements) : 0;
     if (left === 0) advance(vcpu);
   }
@@ -260,14 +264,15 @@ function counter(state: VcpuState, addressSize: number): number {
 function setCounter(state: VcpuState, addressSize: number, count: number): number {
   const at = StateOffset.GPRS + 8 * Gpr.RCX;
   if (addressSize === 2) state.view.setUint16(at, count, true);
-  else if (addressSize === 4) state.view.setUint32(at, count, true);
+  else if (addressSize === 4) state.setGprHalves(Gpr.RCX, count, 0);
   else state.setGprHalves(Gpr.RCX, count % 2 ** 32, Math.floor(count / 2 ** 32));
   return count;
 }
 
-/** Adds a small signed number to a 64-bit register. */
-function addTo(state: VcpuState, gpr: number, delta: number): void {
+/** Adds a small signed number to a register as far as the address size reaches; what is above 4 bytes is cleared. */
+function addTo(state: VcpuState, gpr: number, addressSize: number, delta: number): void {
   const sum = state.gprLow(gpr) + delta;
-  const carry = Math.floor(sum / 2 ** 32);
-  state.setGprHalves(gpr, sum >>> 0, (state.gprHigh(gpr) + carry) >>> 0);
+  if (addressSize === 2) state.view.setUint16(StateOffset.GPRS + 8 * gpr, sum, true);
+  else if (addressSize === 4) state.setGprHalves(gpr, sum >>> 0, 0);
+  else state.setGprHalves(gpr, sum >>> 0, (state.gprHigh(gpr) + Math.floor(sum / 2 ** 32)) >>> 0);
 }

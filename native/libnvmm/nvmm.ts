@@ -106,14 +106,22 @@ export class LibNvmm implements Nvmm {
       throw new NvmmError('nvmm_vcpu_create', 'EINVAL', `vCPU ${cpuid} has no valid number`);
     }
     const { library } = this;
+    const { call } = library;
+    const parent = addressOf(machine);
     const address = library.allocate(VCPU.ALLOCATED);
-    if (library.call.lentVcpuCreate === null) {
-      this.require('nvmm_vcpu_create', library.call.vcpuCreate(addressOf(machine), cpuid, address));
-      return new CopiedVcpu(library, addressOf(machine), machine.machid, cpuid, address);
+    const { machid } = machine;
+    let vcpu: LibVcpu;
+    if (call.lentVcpuCreate === null) {
+      this.require('nvmm_vcpu_create', call.vcpuCreate(parent, cpuid, address));
+      vcpu = new CopiedVcpu(library, parent, machid, cpuid, address);
+    } else {
+      const lent = new LentVcpu(library, parent, machid, cpuid, address);
+      this.require('nvmm_vcpu_create', call.lentVcpuCreate(parent, cpuid, address, lent.pageAddress));
+      vcpu = lent;
     }
-    const vcpu = new LentVcpu(library, addressOf(machine), machine.machid, cpuid, address);
-    const result = library.call.lentVcpuCreate(addressOf(machine), cpuid, address, vcpu.pageAddress);
-    this.require('nvmm_vcpu_create', result);
+    // An assist calls what is there, also nothing.
+    const { CALLBACKS } = VcpuConf;
+    this.require('nvmm_vcpu_configure', call.vcpuConfigure(parent, address, CALLBACKS, this.callbackBytes()));
     return vcpu;
   }
 

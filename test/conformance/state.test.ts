@@ -6,7 +6,24 @@ import { onEachBackend } from './suite.ts';
 
 type VcpuState = Vcpu['state'];
 
-const GPRS = ['RAX', 'RCX', 'RDX', 'RBX', 'RSP', 'RBP', 'RSI', 'RDI', 'R8', 'R9', 'R10', 'R11'] as const;
+const GPRS = [
+  'RAX',
+  'RCX',
+  'RDX',
+  'RBX',
+  'RSP',
+  'RBP',
+  'RSI',
+  'RDI',
+  'R8',
+  'R9',
+  'R10',
+  'R11',
+  'R12',
+  'R13',
+  'R14',
+  'R15',
+] as const;
 
 /** Each field: how to set it to something that is its own, and the parts that it lies in. */
 const fields: { name: string; part: number; value: bigint; at: number; size?: number }[] = [
@@ -25,6 +42,17 @@ const fields: { name: string; part: number; value: bigint; at: number; size?: nu
     value: 0x7fff_0000n + BigInt(i * 8),
     at: StateOffset.DRS + 8 * (Dr.DR0 + i),
   })),
+  { name: 'DR6', part: State.DRS, value: 0xffff_0ff1n, at: StateOffset.DRS + 8 * Dr.DR6 },
+  // Writes of four bytes at DR1, not armed; bit 10 is fixed.
+  { name: 'DR7', part: State.DRS, value: 0x00d0_0400n, at: StateOffset.DRS + 8 * Dr.DR7 },
+  // AM and WP beside what long mode needs.
+  { name: 'CR0', part: State.CRS, value: 0x8005_0033n, at: StateOffset.CRS + 8 * Cr.CR0 },
+  { name: 'CR3', part: State.CRS, value: 0x3018n, at: StateOffset.CRS + 8 * Cr.CR3 },
+  // PSE, PAE, PGE, OSFXSR and OSXMMEXCPT.
+  { name: 'CR4', part: State.CRS, value: 0x6b0n, at: StateOffset.CRS + 8 * Cr.CR4 },
+  { name: 'XCR0', part: State.CRS, value: 1n, at: StateOffset.CRS + 8 * Cr.XCR0 },
+  // SCE, LME, LMA, without NXE.
+  { name: 'EFER', part: State.MSRS, value: 0x501n, at: StateOffset.MSRS + 8 * Msr.EFER },
   { name: 'STAR', part: State.MSRS, value: 0x0023_0010_0000_0000n, at: StateOffset.MSRS + 8 * Msr.STAR },
   { name: 'LSTAR', part: State.MSRS, value: 0xffff_ffff_8100_0000n, at: StateOffset.MSRS + 8 * Msr.LSTAR },
   { name: 'CSTAR', part: State.MSRS, value: 0xffff_ffff_8200_0000n, at: StateOffset.MSRS + 8 * Msr.CSTAR },
@@ -44,11 +72,34 @@ const fields: { name: string; part: number; value: bigint; at: number; size?: nu
   { name: 'GDT.base', part: State.SEGS, value: 0xffff_8880_0000_2000n, at: 16 * Seg.GDT + 8 },
   { name: 'IDT.base', part: State.SEGS, value: 0xffff_8880_0000_3000n, at: 16 * Seg.IDT + 8 },
   { name: 'GDT.limit', part: State.SEGS, value: 0x7fn, at: 16 * Seg.GDT + 4, size: 4 },
-  { name: 'DS.selector', part: State.SEGS, value: 0x18n, at: 16 * Seg.DS, size: 2 },
-  { name: 'ES.limit', part: State.SEGS, value: 0xf_ffffn, at: 16 * Seg.ES + 4, size: 4 },
   { name: 'TR.base', part: State.SEGS, value: 0x1800n, at: 16 * Seg.TR + 8 },
+  ...(['ES', 'SS', 'DS', 'FS', 'GS'] as const).flatMap((name) => [
+    {
+      name: `${name}.selector`,
+      part: State.SEGS,
+      value: 0x10n + BigInt(Seg[name] * 8),
+      at: 16 * Seg[name],
+      size: 2,
+    },
+    {
+      name: `${name}.limit`,
+      part: State.SEGS,
+      value: 0xf_ffffn - BigInt(Seg[name]),
+      at: 16 * Seg[name] + 4,
+      size: 4,
+    },
+  ]),
+  { name: 'CS.selector', part: State.SEGS, value: 0x18n, at: 16 * Seg.CS, size: 2 },
+  { name: 'LDT.selector', part: State.SEGS, value: 0x28n, at: 16 * Seg.LDT, size: 2 },
+  { name: 'LDT.base', part: State.SEGS, value: 0xffff_8880_0000_4000n, at: 16 * Seg.LDT + 8 },
+  { name: 'LDT.limit', part: State.SEGS, value: 0x3fn, at: 16 * Seg.LDT + 4, size: 4 },
+  { name: 'TR.selector', part: State.SEGS, value: 0x40n, at: 16 * Seg.TR, size: 2 },
+  { name: 'TR.limit', part: State.SEGS, value: 0x67n, at: 16 * Seg.TR + 4, size: 4 },
+  { name: 'IDT.limit', part: State.SEGS, value: 0xfffn, at: 16 * Seg.IDT + 4, size: 4 },
   { name: 'FCW', part: State.FPU, value: 0x27fn, at: StateOffset.FPU, size: 2 },
   { name: 'MXCSR', part: State.FPU, value: 0x7f80n, at: StateOffset.FPU + 24, size: 4 },
+  { name: 'FSW', part: State.FPU, value: 0x3800n, at: StateOffset.FPU + 2, size: 2 },
+  { name: 'ST7', part: State.FPU, value: 0x8000_0000_0000_0007n, at: StateOffset.FPU + 32 + 7 * 16 },
   { name: 'ST0', part: State.FPU, value: 0x8000_0000_0000_0001n, at: StateOffset.FPU + 32 },
   { name: 'XMM0', part: State.FPU, value: 0x0123_4567_89ab_cdefn, at: StateOffset.FPU + 160 },
   {

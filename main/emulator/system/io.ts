@@ -1,7 +1,12 @@
 import { Exit } from '../../nvmm/constants.ts';
 import { generalProtection } from '../fault.ts';
 import type { Processor } from '../processor.ts';
+import { Access } from '../mmu.ts';
 import { Field, Leave, Record, SegmentIndex } from '../state.ts';
+
+const TWO_32 = 2 ** 32;
+const RSI = 6;
+const RDI = 7;
 
 /** Checks the right to use a port: CPL <= IOPL, or the TSS's permission map (SDM vol. 1, 19.5.2). */
 function checkPort(p: Processor, port: number, bytes: number): void {
@@ -43,6 +48,27 @@ export function recordIo(p: Processor, record: number, bits: number, input: bool
   return Leave.EXIT;
 }
 
+/**
+ * The page of the element that INS or OUTS is about must be there, or the guest has its fault before the port is
+ * touched. The assist does no more elements at once than lie in that page.
+ */
+function checkElement(
+  p: Processor,
+  segment: number,
+  addressSize: number,
+  bytes: number,
+  input: boolean,
+): void {
+  const { cpu } = p;
+  const pointer = input ? RDI : RSI;
+  const low = addressSize === 2 ? cpu.gpr(pointer) & 0xffff : cpu.gpr(pointer);
+  const high = addressSize === 8 ? cpu.gprHigh(pointer) | 0 : 0;
+  const flat = cpu.code64 && segment !== SegmentIndex.FS && segment !== SegmentIndex.GS;
+  const linear = high * TWO_32 + low + (flat ? 0 : cpu.base(segment));
+  const access = input ? Access.WRITE : Access.READ;
+  p.linear.requireMapped(cpu.code64 ? linear : linear % TWO_32, bytes, access, cpu.cpl === 3);
+}
+
 /** INS and OUTS: `shape` tells operand size, address size (in bytes) and whether REP stands before it. */
 export function recordStringIo(p: Processor, record: number, shape: number, input: boolean): number {
   const port = p.cpu.gpr(2) & 0xffff;
@@ -52,11 +78,13 @@ export function recordStringIo(p: Processor, record: number, shape: number, inpu
   const rep = (shape & 0x100) !== 0;
   // With a count of 0 no port is touched, though the right to touch it is needed.
   if (rep && isCountZero(p, addressSize)) return 0;
+  const segment = input ? SegmentIndex.ES : p.cpu.bytes[record + Record.SEGMENT];
+  checkElement(p, segment, addressSize, bytes, input);
   fill(p, record, port, bytes, input);
   p.exit.string = true;
   p.exit.addressSize = addressSize;
   p.exit.rep = rep;
-  p.exit.segment = input ? SegmentIndex.ES : p.cpu.bytes[record + Record.SEGMENT];
+  p.exit.segment = segment;
   return Leave.EXIT;
 }
 
