@@ -10,7 +10,7 @@ import { gdbCommand } from '../../main/service/gdb-command.ts';
 import { LocalSocket } from '../../main/service/local-socket.ts';
 import { localSocketPath } from '../../main/service/paths.ts';
 import { Service } from '../../main/service/service.ts';
-import { candidates } from '../conformance/rig.ts';
+import { backends } from '../../main/machine/backends.ts';
 import { FakeGdb, framed } from '../unit/inspect/gdb-fakes.ts';
 import { debugged, gdb, printed, type Debugged } from './gdb-rig.ts';
 
@@ -45,43 +45,41 @@ describe('gdb', () => {
     return;
   }
 
-  it.for(candidates)(
-    'breaks, steps, and lets the calculator go: $name',
-    async ({ name, reason }, { skip }) => {
-      if (reason !== null) skip(reason);
-      const { machine, address } = await waiting({ kind: 'calc' }, name);
-      const said = await gdb(address, [
-        ...['printf "at %#lx\\n", $pc', 'stepi', 'stepi', 'stepi', 'printf "then %#lx\\n", $pc'],
-        ...[
-          `break ${at('main')}`,
-          'continue',
-          'x/2i $pc',
-          'printf "efer %#lx cs %#x\\n", $efer, $cs',
-          'p $cr0',
-        ],
-      ]);
-      expect(said).toContain('at 0x100094');
-      expect(said).toContain('then 0x10009f');
-      expect(said).toContain(`Breakpoint 1, ${where('main').replace('0x', '0x0000000000')}`);
-      expect(said).toMatch(/=> 0x[0-9a-f]+:\tmovabs \$0x|=> 0x[0-9a-f]+:\tmov /);
-      expect(said).toMatch(/efer 0x(500|d00|d01) cs 0x/);
-      expect(said).toMatch(/= \[ PE .*PG \]/);
-      // gdb left at the end of its script: it detached, and the machine goes on.
-      expect(machine.status.state).toBe('running');
+  it.for(backends)('breaks, steps, and lets the calculator go: $name', async (backend, { skip }) => {
+    const reason = backend.unavailable();
+    if (reason !== null) skip(reason);
+    const { machine, address } = await waiting({ kind: 'calc' }, backend.name);
+    const said = await gdb(address, [
+      ...['printf "at %#lx\\n", $pc', 'stepi', 'stepi', 'stepi', 'printf "then %#lx\\n", $pc'],
+      ...[
+        `break ${at('main')}`,
+        'continue',
+        'x/2i $pc',
+        'printf "efer %#lx cs %#x\\n", $efer, $cs',
+        'p $cr0',
+      ],
+    ]);
+    expect(said).toContain('at 0x100094');
+    expect(said).toContain('then 0x10009f');
+    expect(said).toContain(`Breakpoint 1, ${where('main').replace('0x', '0x0000000000')}`);
+    expect(said).toMatch(/=> 0x[0-9a-f]+:\tmovabs \$0x|=> 0x[0-9a-f]+:\tmov /);
+    expect(said).toMatch(/efer 0x(500|d00|d01) cs 0x/);
+    expect(said).toMatch(/= \[ PE .*PG \]/);
+    // gdb left at the end of its script: it detached, and the machine goes on.
+    expect(machine.status.state).toBe('running');
 
-      await machine.pause();
-      machine.serial[0]!.write(Buffer.from('(2+3)*7\r'));
-      const more = await gdb(address, [
-        ...[`hbreak ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax', `x/s ${where('line')}`],
-        ...['bt 1', `watch *(long *) ${where('evaluate_stack')}`, 'delete 1', 'info watchpoints', 'detach'],
-      ]);
-      expect(more).toContain('rax 35');
-      expect(more).toContain('"(2+3)*7"');
-      expect(more).toContain('hw watchpoint');
-      expect(more).toContain('detached');
-      await printed(machine, '\r\n35\r\n');
-    },
-  );
+    await machine.pause();
+    machine.serial[0]!.write(Buffer.from('(2+3)*7\r'));
+    const more = await gdb(address, [
+      ...[`hbreak ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax', `x/s ${where('line')}`],
+      ...['bt 1', `watch *(long *) ${where('evaluate_stack')}`, 'delete 1', 'info watchpoints', 'detach'],
+    ]);
+    expect(more).toContain('rax 35');
+    expect(more).toContain('"(2+3)*7"');
+    expect(more).toContain('hw watchpoint');
+    expect(more).toContain('detached');
+    await printed(machine, '\r\n35\r\n');
+  });
 
   it('writes registers and memory, linear and physical', async () => {
     const { machine, address } = await waiting({ kind: 'calc' });
@@ -180,6 +178,29 @@ describe('gdb', () => {
     expect(said).toMatch(/#UD at 0x[0-9a-f]+/);
     expect(said).toContain('ud2');
     expect(said).toContain('delete: there is no stop 2.');
+  });
+
+  it('has vCPUs as threads, and steps one alone', async () => {
+    const one = await debugged({ guest: { kind: 'calc' }, vcpus: 2 });
+    open.push(one);
+    const said = await gdb(one.address, [
+      ...[
+        'info threads',
+        'thread 2',
+        'p/x $pc',
+        'p/x $cs_base',
+        'stepi',
+        'thread 1',
+        'stepi',
+        'p/x $pc',
+        'kill',
+      ],
+    ]);
+    expect(said).toMatch(/1 +Thread 1 "vCPU 0" \(protected-32 mode, CPL 0, RIP 0x100094\)/);
+    expect(said).toMatch(/2 +Thread 2 "vCPU 1" \(real mode, CPL 0, RIP 0xfff0\)/);
+    expect(said).toContain('$1 = 0xfffffff0\n$2 = 0xffff0000');
+    expect(said).toContain('The vCPU waits for its start-up message (SIPI).');
+    expect(said).toContain('$3 = 0x100097');
   });
 
   it('goes in the middle of a step, and comes again', async () => {

@@ -87,8 +87,8 @@ export class Stub {
   readonly documents = { features: '', threads: '' };
   running = false;
   private described: Architecture | null = null;
-  /** The mode that gdb was told about last, so that it is told once. */
-  private toldMode = '';
+  /** The mode of each vCPU that gdb was told about last, so that it is told once. */
+  private readonly toldModes = new Map<number, string>();
   private lastStop: Stop | null = null;
   /** Breakpoints by gdb's name for them: `type,address,kind`. */
   private readonly inserted = new Map<string, { id: number; breakpoint: Breakpoint }>();
@@ -174,7 +174,7 @@ export class Stub {
   /** What the target description is to say now. */
   async describe(): Promise<Architecture> {
     this.described = await this.decide();
-    this.toldMode = modeOf(await this.state());
+    this.toldModes.set(this.selected, modeOf(await this.state()));
     return this.described;
   }
 
@@ -406,8 +406,8 @@ export class Stub {
 
   /** Before the stop reply, while gdb still takes text: what it can't see from it. */
   async announce(stop: Stop): Promise<void> {
-    const told = ['exit', 'port', 'msr', 'exception', 'triple-fault', 'halted'];
-    if (told.includes(stop.reason) && stop.message !== '') {
+    const spoken = ['exit', 'port', 'msr', 'exception', 'triple-fault', 'halted'];
+    if (spoken.includes(stop.reason) && stop.message !== '') {
       const own = [...this.own].find(([, id]) => id === stop.id);
       const words =
         own === undefined ? stop.message : stop.message.replace(/^Breakpoint \d+/, `Stop ${own[0]}`);
@@ -416,8 +416,9 @@ export class Stub {
     const state = await this.state(stop.vcpu);
     const mode = modeOf(state);
     const natural = architectureOf(state);
-    if (natural === this.described || mode === this.toldMode || this.described === null) return;
-    this.toldMode = mode;
+    const told = this.toldModes.get(stop.vcpu) === mode;
+    if (told || natural === this.described || this.described === null) return;
+    this.toldModes.set(stop.vcpu, mode);
     this.print(
       `vCPU ${stop.vcpu} is in ${mode} mode, and gdb shows it as ${this.described}. ` +
         `To change that: monitor arch ${natural}, then: unset tdesc filename\n`,
