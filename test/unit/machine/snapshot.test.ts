@@ -77,19 +77,26 @@ describe('a snapshot of a machine', () => {
     },
   );
 
-  it('saved, restored and saved again is the same to the byte', async () => {
+  // The long form: npm run campaign:saves.
+  it('saved, restored and saved again is the same to the byte', { timeout: 3_600_000 }, async () => {
+    const rounds = Number(process.env.SAVE_ROUNDS ?? 2);
     await start();
-    await machine.pause();
-    const first = await take();
-    await machine.resume();
-    await calculate('1 + 2', '3');
-    await machine.pause();
-    await machine.ask('snapshot.restore', { folder: first, layers: [] });
-    const second = await take();
-    const [a, b] = [first, second].map(readSnapshot);
-    expect({ ...b, id: a.id, name: a.name }).toEqual(a);
-    const [x, y] = [first, second].map((path) => readFileSync(join(path, 'memory')));
-    expect(x.equals(y)).toBe(true);
+    for (let round = 0; round < rounds; round++) {
+      await machine.pause();
+      const first = await take();
+      await machine.resume();
+      await calculate(`${round} + 2`, `${round + 2}\r\n`);
+      await machine.pause();
+      await machine.ask('snapshot.restore', { folder: first, layers: [] });
+      const second = await take();
+      const [a, b] = [first, second].map(readSnapshot);
+      expect({ ...b, id: a.id, name: a.name }).toEqual(a);
+      const [x, y] = [first, second].map((path) => readFileSync(join(path, 'memory')));
+      expect(x.equals(y)).toBe(true);
+      await machine.resume();
+      await calculate(`${round} * 3`, `${round * 3}\r\n`);
+      for (const path of [first, second]) rmSync(path, { recursive: true });
+    }
   });
 
   it('stores what differs from its parent, and finds the rest there', async () => {
