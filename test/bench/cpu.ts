@@ -115,10 +115,23 @@ async function main(): Promise<number> {
   }
   const runs: CpuRun[] = [];
   const loads: number[] = [];
+  const json = textOption('json', '');
   for (const bits of list(textOption('bits', '64')).map(Number) as Bits[]) {
     if (!bare) needGuests(bits === 64 ? 'cloud' : '686');
     const run = await compare({ bits, bare, words, options, built }, wanted, rounds, loads);
     runs.push(run);
+    // After each, so that nothing is lost when the next one is given up.
+    const report: CpuReport = {
+      date: new Date().toISOString(),
+      scale,
+      rounds,
+      repeat,
+      options,
+      built,
+      loads,
+      runs,
+    };
+    if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
     const shown = flagOption('thread') ? run.thread : run.results;
     const title = `${bits}-bit guest, ${bare ? 'bare' : 'under Linux'}, scale ${scale}`;
     console.log(`\n${title}, medians of ${rounds}\n\n${resultTables(shown, 'emulated')}`);
@@ -131,18 +144,6 @@ async function main(): Promise<number> {
   }
   const warning = busyWarning(loads);
   if (warning !== null) console.log(`\nBUSY: ${warning}: not numbers to quote; see --thread`);
-  const json = textOption('json', '');
-  const report: CpuReport = {
-    date: new Date().toISOString(),
-    scale,
-    rounds,
-    repeat,
-    options,
-    built,
-    loads,
-    runs,
-  };
-  if (json !== '') writeFileSync(json, `${JSON.stringify(report, null, 1)}\n`);
   return runs.some(({ problems }) => problems.length > 0) ? 1 : 0;
 }
 

@@ -118,6 +118,12 @@ function warmUp(run: CpuRun): string {
   return `First repetition against the best one, geometric mean of all rows: ${parts.join(', ')}.`;
 }
 
+/** How many rounds there were: as often as the least measured one was. */
+function roundsOf(all: readonly Results[]): number {
+  const times = all.flatMap((results) => Object.values(results).flatMap((rows) => Object.values(rows)));
+  return Math.min(...times.map(({ length }) => length));
+}
+
 const day = (date: string): string => date.slice(0, 10);
 
 export function page({ machine, cpu, boot, profile }: Performance): string {
@@ -126,9 +132,7 @@ export function page({ machine, cpu, boot, profile }: Performance): string {
     `Machine: ${machine.join('; ')}.`,
   ];
   if (boot) {
-    const rounds = Math.max(
-      ...boot.kernels.flatMap(({ results }) => Object.values(results).map((r) => r.length)),
-    );
+    const rounds = roundsOf(boot.kernels.map(({ results }) => ({ all: results })));
     parts.push(
       '### Boots',
       `From the start of the process to the first line of /init. Seconds; medians of ${rounds} interleaved rounds, ` +
@@ -144,7 +148,7 @@ export function page({ machine, cpu, boot, profile }: Performance): string {
     );
     parts.push(
       `### ${titleOf(run)}`,
-      `Milliseconds; medians of ${cpu!.rounds} interleaved rounds, of each the best of ${cpu!.repeat}; scale ` +
+      `Milliseconds; medians of ${roundsOf([run.results])} interleaved rounds, of each the best of ${cpu!.repeat}; scale ` +
         `${cpu!.scale}; ${day(cpu!.date)}; ${whatOf(cpu!, "by the host's clock")}.`,
       resultTables(results, named('emulated')),
       ...(wasBusy(cpu!) ? [] : [warmUp(run)]),

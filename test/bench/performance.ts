@@ -2,7 +2,7 @@
  * Writes what bench:cpu, bench:boot and bench:profile measured into docs: performance.json (the numbers), performance.svg (the
  * plot), and the part of performance.md between its markers. A part that isn't given keeps what is there.
  *
- *   npm run bench:report -- [--cpu FILE] [--boot FILE] [--profile FILE]
+ *   npm run bench:report -- [--cpu FILE,FILE] [--boot FILE,FILE] [--profile FILE]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { cpus, release, type } from 'node:os';
 import { join } from 'node:path';
 import { root, textOption } from './bench.ts';
 import { page, picture } from './performance-page.ts';
-import type { Performance } from './report.ts';
+import type { BootReport, CpuReport, Performance } from './report.ts';
 
 const docs = join(root, 'docs');
 const file = (name: string): string => join(docs, name);
@@ -37,12 +37,25 @@ const read = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T
 const before: Partial<Performance> = existsSync(file('performance.json'))
   ? read<Performance>(file('performance.json'))
   : {};
+/** Several files of one kind, separated by commas, as one: their runs, one after the other. */
+function readAll<T extends { loads: number[] }>(paths: string, join: (all: T[]) => Partial<T>): T {
+  const all = paths.split(',').map((path) => read<T>(path));
+  return { ...all.at(-1)!, ...join(all), loads: all.flatMap(({ loads }) => loads) };
+}
+const readCpu = (paths: string): CpuReport =>
+  readAll<CpuReport>(paths, (all) => ({ runs: all.flatMap(({ runs }) => runs) }));
+const readBoot = (paths: string): BootReport =>
+  readAll<BootReport>(paths, (all) => ({
+    kernels: all.flatMap(({ kernels }) => kernels),
+    problems: all.flatMap(({ problems }) => problems),
+  }));
+
 const [cpu, boot, profile] = ['cpu', 'boot', 'profile'].map((name) => textOption(name, ''));
 const measured: Performance = {
   machine: cpu !== '' || boot !== '' ? machine() : (before.machine ?? machine()),
-  cpu: cpu === '' ? (before.cpu ?? null) : read<Performance['cpu']>(cpu),
+  cpu: cpu === '' ? (before.cpu ?? null) : readCpu(cpu),
   profile: profile === '' ? (before.profile ?? null) : read<Performance['profile']>(profile),
-  boot: boot === '' ? (before.boot ?? null) : read<Performance['boot']>(boot),
+  boot: boot === '' ? (before.boot ?? null) : readBoot(boot),
 };
 const short = (_key: string, value: unknown): unknown =>
   typeof value === 'number' ? Math.round(value * 1000) / 1000 : value;
