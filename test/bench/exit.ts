@@ -8,7 +8,7 @@
  * --write puts the tables into docs/backends.md.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { emulatedBackend } from '../../main/emulator/backend.ts';
 import { kvmBackend } from '../../native/libnvmm/backends.ts';
@@ -91,7 +91,8 @@ const computeTable = loops === null ? '' : ringThree((code) => loops.native(code
 
 if (process.argv.includes('--write')) {
   const page = join(root, 'docs/backends.md');
-  const machine = `${cpus().length} cores of an ${cpus()[0].model}, Node ${process.versions.node}, ${rounds} rounds`;
+  const cores = `${cpus().length} cores of an ${cpus()[0].model}, Node ${process.versions.node}`;
+  const machine = `${cores}, ${rounds} rounds, at a load of ${loadavg()[0].toFixed(0)}`;
   const text = readFileSync(page, 'utf8');
   const [begin, end] = ['<!-- bench:exit -->', '<!-- end of bench:exit -->'];
   const from = text.indexOf(begin);
