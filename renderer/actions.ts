@@ -373,7 +373,7 @@ export const actions: readonly Action[] = [
     when: (state) => (selectedVm(state) === undefined ? NO_VM : true),
     run: (store) => store.prefer({ glass: !store.get().preferences.glass }),
   },
-  step('step', 'Step', 'stepInto', 'Z', 'into'),
+  step('step', 'Step', 'stepInto', 'W', 'into'),
   step('step-over', 'Step over', 'stepOver', 'Y', 'over'),
   step('step-out', 'Step out', 'stepOut', 'U', 'out'),
   {

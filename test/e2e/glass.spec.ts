@@ -41,7 +41,7 @@ test('the glass: pause, registers, step, breakpoints, memory', async ({ page }) 
   await expect(registers.getByRole('row', { name: /^RIP .*changed/ })).toBeVisible();
   expect(await registers.getByRole('row', { name: /^RIP/ }).textContent()).not.toBe(before);
   const second = await current.textContent();
-  await page.keyboard.press('z');
+  await page.keyboard.press('w');
   await expect(current).not.toHaveText(second ?? '');
   await page.keyboard.press('y');
   await window.picture('glass-2-stepped');
