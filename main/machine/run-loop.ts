@@ -333,10 +333,16 @@ export class RunLoop {
     return state.bytes.slice();
   }
 
-  /** Changes the areas of the state that `flags` names. Only while it is paused. */
+  /**
+   * Changes the areas of the state that `flags` names. Only while it is paused. One that sleeps after HLT wakes when it
+   * is sent elsewhere.
+   */
   writeState(flags: number, bytes: Uint8Array): void {
     const { state } = this.vcpu;
+    this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
+    const { rip } = state;
     state.bytes.set(bytes);
+    if ((flags & State.GPRS) !== 0 && state.rip !== rip) this.halted = false;
     this.nvmm.setState(this.machine, this.vcpu, flags);
     if ((flags & State.MSRS) !== 0 && this.timeline === null) this.heldTsc = state.msr(Msr.TSC);
     this.nvmm.getState(this.machine, this.vcpu, State.ALL);

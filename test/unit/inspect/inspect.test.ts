@@ -60,7 +60,7 @@ describe('registers', () => {
     }
   });
 
-  it.each([
+  const wrong: { name: string; values: Record<string, bigint>; wanted: string }[] = [
     { name: 'an unknown one', values: { foo: 1n }, wanted: 'There is no register FOO' },
     {
       name: 'a value that is too wide',
@@ -68,7 +68,8 @@ describe('registers', () => {
       wanted: '0x10000 does not fit the 16 bits of CS.',
     },
     { name: 'a negative value', values: { rax: -1n }, wanted: 'does not fit the 64 bits of RAX' },
-  ])('refuses $name', ({ values, wanted }) => {
+  ];
+  it.each(wrong)('refuses $name', ({ values, wanted }) => {
     expect(() => writeRegisters(longState(), values)).toThrow(wanted);
   });
 
@@ -149,7 +150,7 @@ describe('backtrace', () => {
       }
       return bytes;
     };
-  const cases = [
+  const cases: { name: string; words: Record<number, bigint>; frames: bigint[]; end: RegExp }[] = [
     {
       name: 'ends at a null frame',
       words: { 0x100: 0x120n, 0x108: 0xan, 0x120: 0n, 0x128: 0xbn },
