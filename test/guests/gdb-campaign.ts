@@ -48,6 +48,8 @@ writeFileSync(file, symbolsElf(symbols));
 
 console.log('debugging it from its first instruction');
 const { machine, server, address } = await debugged({ guest, memory, backend });
+// At its shell the kernel is asked its name: that is the last breakpoint.
+const asked = printed(machine, 'guest# ').then(() => machine.serial[0]!.write(Buffer.from('uname\n')));
 const said = await gdb(
   address,
   [
@@ -93,8 +95,9 @@ for (const pattern of [
 ]) {
   if (!pattern.test(said)) throw new Error(`gdb did not say ${pattern}`);
 }
-await printed(machine, 'guest# ');
+await asked;
+await printed(machine, '\nLinux\r\n');
 await server.close();
 await machine.powerOff();
 rmSync(folder, { recursive: true });
-console.log('the kernel went on to its shell');
+console.log('the kernel went on, and told its name');
