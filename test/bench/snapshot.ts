@@ -165,8 +165,9 @@ writeFileSync(file, guest());
 const sides: Side[] = [copying()];
 const times = new Map<string, number[]>();
 try {
-  for (const { name } of backends.filter((backend) => backend.unavailable() === null))
+  for (const { name } of backends.filter((backend) => backend.unavailable() === null)) {
     sides.push(await vitrine(name));
+  }
   if (hasQemu()) sides.push(await qemu());
   else console.log('QEMU is not installed: measured without it.');
   for (let run = 0; run < runs; run++) {

@@ -23,7 +23,7 @@ const PATIENCE = 15 * 60_000;
  * A KVM without hardware underneath runs the kernel in its own emulator, which knows neither CLAC nor POPCNT nor others
  * of their age. The kernel puts them into its own code where it is shown the features.
  */
-const PLAIN = 'clearcpuid=smap,smep,fsgsbase,cx16,popcnt,rdrand,rdseed,clflushopt,erms,fsrm';
+const PLAIN = 'clearcpuid=smap,smep,fsgsbase,cx16,ssse3,popcnt,rdrand,rdseed,clflushopt,erms,fsrm';
 
 const config: MachineConfig = {
   name: 'linux',
