@@ -8,7 +8,7 @@ import { Pc, sharePc } from '../machine/pc.ts';
 import type { GuestSource } from '../machine/protocol.ts';
 import { RunLoop } from '../machine/run-loop.ts';
 import { Timeline } from '../machine/timeline.ts';
-import type { TimedInput , OutputQueue} from '../machine/timeline-input.ts';
+import type { TimedInput, OutputQueue } from '../machine/timeline-input.ts';
 import { InputQueue, SeededRandom } from '../machine/timeline-input.ts';
 import { RecordingNvmm } from './lockstep-journal.ts';
 
@@ -115,8 +115,9 @@ export class Leader {
     const loop = new RunLoop({
       ...{ nvmm, machine, vcpu, pc, lock, clock, mailbox, trace: null, timeline: this.timeline },
       report: (report) => {
-        if (report.kind === 'crash')
-          {this.end(`the guest crashed: ${report.crash.reason} at ${report.crash.rip}`);}
+        if (report.kind === 'crash') {
+          this.end(`the guest crashed: ${report.crash.reason} at ${report.crash.rip}`);
+        }
         if (report.kind === 'power') {
           this.end(report.action === 'off' ? 'the guest switched itself off' : 'the guest reset the machine');
         }
@@ -131,8 +132,9 @@ export class Leader {
     boot({ ram, state: mailbox.state, rsdp }, options.guest);
     mailbox.requestReload();
     if (time === null) {
-      for (const { input } of options.inputs)
-        {if (input.kind === 'serial') inputs[input.port].push(input.data);}
+      for (const { input } of options.inputs) {
+        if (input.kind === 'serial') inputs[input.port].push(input.data);
+      }
       clock.unfreeze();
     }
   }

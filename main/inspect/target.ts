@@ -22,14 +22,34 @@ export class TargetGoneError extends Error {
   }
 }
 
+/** Where going back has ended. */
+export interface Reversed {
+  stop: Stop;
+  begin?: true;
+}
+
 /** One VM under a debugger. Everything but pause, add and remove wants the machine to be paused or crashed. */
 export class DebugTarget {
   readonly port: DebugPort;
   readonly vcpus: number;
 
-  constructor(port: DebugPort, vcpus: number) {
+  /** Present where the machine keeps a history. `begin`: it begins there. */
+  readonly reverse: { step(vcpu: number): Promise<Reversed>; goOn(): Promise<Reversed> } | undefined;
+
+  constructor(port: DebugPort, vcpus: number, history = false) {
     this.port = port;
     this.vcpus = vcpus;
+    if (!history) return;
+    const back = async (to: 'step' | 'stop'): Promise<Reversed> => {
+      const stop = await this.back(to);
+      return stop.reason === 'pause' ? { stop, begin: true } : { stop };
+    };
+    this.reverse = { step: () => back('step'), goOn: () => back('stop') };
+  }
+
+  /** Goes back by an instruction, or to the last breakpoint, watchpoint hit or exit. Deterministic machines only. */
+  back(to: 'step' | 'stop'): Promise<Stop> {
+    return this.port.ask('debug.back', { to });
   }
 
   get status(): MachineStatus {

@@ -28,6 +28,7 @@ export interface DebuggedMachine {
   ): Promise<VcpuRequests[N]['result']>;
   /** Lets a vCPU step, with time going on meanwhile; says so to the parent unless `quiet`. */
   step(vcpu: number, count: number, quiet: boolean): Promise<Stop>;
+  back(to: 'step' | 'stop', quiet: boolean): Promise<Stop>;
 }
 
 /** The breakpoints of a machine. */
@@ -40,8 +41,9 @@ export class Debugging {
     this.machine = machine;
   }
 
-  answers(): Answers<'debug.step' | 'debug.add' | 'debug.remove' | 'debug.list'> {
+  answers(): Answers<'debug.back' | 'debug.step' | 'debug.add' | 'debug.remove' | 'debug.list'> {
     return {
+      'debug.back': ({ to, quiet }) => this.machine.back(to, quiet ?? false),
       'debug.step': ({ vcpu, count, quiet }) => {
         const times = count ?? 1;
         if (Number.isInteger(times) && times >= 1 && times <= STEPS_MAXIMUM) {

@@ -263,11 +263,25 @@ export class Machine implements MachineAccess, DebuggedMachine {
         if (frozen) this.clock.freeze();
       }
       // What the instruction asked of a virtqueue is done now, as if the machine ran.
-      while (this.pc.doorbells.run((work) => this.lock.run(work)));
+      if (this.config.deterministic === undefined) {
+        while (this.pc.doorbells.run((work) => this.lock.run(work)));
+      }
       if (this.state === 'paused') {
         await this.debugging.met(stop);
         if (!quiet) this.say('paused', { stop, message: stop.message });
       }
+      return stop;
+    });
+  }
+
+  /** Takes a paused deterministic machine back by an instruction, or to its last stop. */
+  back(to: 'step' | 'stop', quiet: boolean): Promise<Stop> {
+    return this.verb(async () => {
+      this.require('go back', 'paused', 'crashed');
+      const stop = await this.request(0, 'back', { to });
+      // One that had crashed has not, where it is now.
+      this.state = 'paused';
+      if (!quiet) this.say('paused', { stop, message: stop.message });
       return stop;
     });
   }
@@ -768,7 +782,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   }
 }
 
-function checkDeterministic({ backend, vcpus }: MachineConfig): void {
+function checkDeterministic({ backend, vcpus, deterministic, disks }: MachineConfig): void {
   const fail = (message: string): never => {
     throw new MachineError('host', message);
   };
@@ -776,6 +790,9 @@ function checkDeterministic({ backend, vcpus }: MachineConfig): void {
     fail(
       `The backend ${backend} can't count instructions exactly: a deterministic machine needs \`emulated\`.`,
     );
+  }
+  if ((deterministic?.history ?? 0) > 0 && disks.some(({ readonly }) => !readonly)) {
+    fail("A machine that keeps a history can't take back what it wrote to a disk: attach disks read-only.");
   }
   if (vcpus !== 1) fail(`A deterministic machine has one vCPU, not ${vcpus}: several race with each other.`);
 }

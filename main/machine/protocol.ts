@@ -156,6 +156,8 @@ export interface Questions {
   'vcpu.pause': { params: { vcpu: number }; answer: null };
   'vcpu.resume': { params: { vcpu: number }; answer: null };
   /** Steps a vCPU of a paused machine; the others stand still. A status with the stop follows, unless `quiet`. */
+  /** Takes a paused deterministic machine back: by an instruction, or to the last breakpoint, hit or exit. */
+  'debug.back': { params: { to: 'step' | 'stop'; quiet?: boolean }; answer: Stop };
   'debug.step': { params: { vcpu: number; count?: number; quiet?: boolean }; answer: Stop };
   /** Sets a breakpoint, also while the machine runs. `once`: it goes when the machine stops, whatever for. */
   'debug.add': { params: { breakpoint: Breakpoint; once?: boolean }; answer: { id: number; note?: string } };

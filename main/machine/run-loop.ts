@@ -5,6 +5,7 @@ import { Cr, EventType, Exit, Gpr, Intr, Msr, State, VcpuConf } from '../nvmm/co
 import { portableCpuid } from '../nvmm/cpu-model.ts';
 import { NvmmError } from '../nvmm/errors.ts';
 import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
+import type { Backwards } from './backwards.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { QueuedEvent, VcpuCapture } from './capture.ts';
 import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
@@ -133,6 +134,7 @@ export class RunLoop {
         continue;
       }
       if (this.timeline !== null && !this.timeline.attend(this.halted)) continue;
+      this.backwards?.attend();
       if (this.passing) {
         this.pass();
         continue;
@@ -317,6 +319,57 @@ export class RunLoop {
       if (!(error instanceof NvmmError)) throw error;
       return { fault: error.message };
     }
+  }
+
+  /** Set where the machine keeps a history. */
+  backwards: Backwards | null = null;
+
+  get isDelivering(): boolean {
+    return (this.vcpu.exit.intr & Intr.EVT_PENDING) !== 0;
+  }
+
+  /** Goes back by an instruction, or to the last stop. Only while the vCPU is paused. */
+  back(to: 'step' | 'stop'): Stop {
+    if (this.backwards === null) {
+      throw new MachineError(
+        'wrong-state',
+        'This machine keeps no history: it can go back when it is deterministic and was started with one.',
+      );
+    }
+    this.stopped = null;
+    return to === 'step' ? this.backwards.step() : this.backwards.toStop();
+  }
+
+  replayTo(count: number): Stop | null {
+    const timeline = this.exactTimeline();
+    return timeline.seek(count, () => {
+      for (;;) {
+        timeline.attend(this.halted, true);
+        if (this.parked || timeline.instructions >= count) return null;
+        if (this.halted) {
+          const { at } = timeline;
+          const until = this.untilWake();
+          if (this.halted) this.sleep(until, this.mailbox.ticket, 0);
+          if (this.halted && timeline.at === at) return null;
+          continue;
+        }
+        this.prepare();
+        if (this.parked || this.halted) continue;
+        this.enter();
+        this.handle();
+        const stopped = this.takeStopped();
+        if (stopped !== null) return stopped;
+      }
+    });
+  }
+
+  passStop(): Stop | null {
+    const stop = this.debug.stepping(() => this.stepOnce());
+    return stop.reason === 'step' || stop.reason === 'halted' || this.parked ? null : stop;
+  }
+
+  standing(reason: 'step' | 'pause', message: string): Stop {
+    return this.debug.stop(reason, message);
   }
 
   /** The timeline of a deterministic machine; throws in any other. */

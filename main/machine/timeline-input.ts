@@ -30,6 +30,8 @@ export interface DeterministicConfig {
   replay?: TimedInput[];
   /** Instruction counts at which to tell a hash of the machine's state, ascending. */
   hashAt?: number[];
+  /** Bytes of older pages that may be kept to go backwards, beside a copy of RAM. Absent: no history. */
+  history?: number;
   /** The instruction count at which the machine ends. */
   until?: number;
 }

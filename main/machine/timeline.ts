@@ -58,7 +58,7 @@ export interface TimelineHost {
  */
 export class Timeline {
   private readonly host: TimelineHost;
-  private readonly config: Required<Omit<DeterministicConfig, 'seed' | 'unixSeconds'>>;
+  private readonly config: Required<Omit<DeterministicConfig, 'seed' | 'unixSeconds' | 'replay'>>;
   private readonly time: InstructionTime;
   /** The timeline's position at which the machine was powered on or reset: the machine's clock counts from there. */
   private origin = 0;
@@ -66,14 +66,23 @@ export class Timeline {
   private queuesWait = false;
   /** Live inputs that are not taken yet, beside those in the rings. */
   private given: MachineInput[] = [];
+  /** Inputs to be given at their times, and the next of them. */
+  private script: TimedInput[];
   private nextReplay = 0;
+  /** Every input that was taken, where there is a history. */
+  private readonly log: TimedInput[] = [];
+  /** How far the machine has been: until there again, nothing is printed or told. */
+  private furthest = 0;
+  /** On the way to a place in the past. */
+  private seeking = false;
   private nextHash = 0;
   private goal: number;
   private standing = false;
   private readonly piece = new Uint8Array(4096);
 
   constructor(config: DeterministicConfig, host: TimelineHost) {
-    this.config = { paced: true, record: false, replay: [], hashAt: [], until: Infinity, ...config };
+    this.config = { paced: true, record: false, hashAt: [], until: Infinity, history: 0, ...config };
+    this.script = config.replay ?? [];
     this.host = host;
     this.time = host.time;
     this.goal = this.config.until;
@@ -126,13 +135,18 @@ export class Timeline {
       return false;
     }
     const { count } = this.time;
-    this.tellHashes(count);
+    if (this.at < this.furthest) this.nextHash = this.config.hashAt.findIndex((one) => one > count);
+    if (this.nextHash < 0) this.nextHash = this.config.hashAt.length;
+    if (this.at >= this.furthest) {
+      for (const output of host.outputs) output.muted = false;
+      this.tellHashes(count);
+    }
     if (!stepping && this.stands(count)) return false;
     this.replay();
     if (halted || count >= this.sliceEnd) {
       this.sliceEnd = (Math.floor(count / SLICE) + 1) * SLICE;
       if (!stepping) host.serve();
-      if (this.nextReplay === this.config.replay.length) this.takeLive();
+      if (this.nextReplay === this.script.length && !stepping) this.takeLive();
     }
     if (this.queuesWait) this.serveQueues();
     return true;
@@ -149,11 +163,42 @@ export class Timeline {
     const { time, config } = this;
     let limit = Math.min(this.sliceEnd, this.goal, Math.ceil(deadline) + this.origin - time.skipped);
     if (this.nextHash < config.hashAt.length) limit = Math.min(limit, config.hashAt[this.nextHash]);
-    if (this.nextReplay < config.replay.length) {
-      limit = Math.min(limit, config.replay[this.nextReplay].at - time.skipped);
+    if (this.nextReplay < this.script.length) {
+      limit = Math.min(limit, this.script[this.nextReplay].at - time.skipped);
     }
+    if (this.at < this.furthest) limit = Math.min(limit, this.furthest - time.skipped);
     // A deadline that has passed and that nobody served must not make the guest stand still.
     time.limit = Math.max(limit, time.count + 1);
+  }
+
+  /** Inputs taken so far. */
+  get taken(): number {
+    return this.log.length;
+  }
+
+  /** Before a return to the past. */
+  rewind(): void {
+    this.furthest = Math.max(this.furthest, this.at);
+    for (const output of this.host.outputs) output.muted = true;
+  }
+
+  /** So many inputs had been taken at the place in the past; the others come again at their times. */
+  replayFrom(taken: number): void {
+    this.script = [...this.log.splice(taken), ...this.script.slice(this.nextReplay)];
+    this.nextReplay = 0;
+  }
+
+  /** Runs `work`, which goes to a place in the past without a rest. */
+  seek<T>(goal: number, work: () => T): T {
+    const { goal: before } = this;
+    this.goal = goal;
+    this.seeking = true;
+    try {
+      return work();
+    } finally {
+      this.goal = before;
+      this.seeking = false;
+    }
   }
 
   /** Before an entry that is to deliver an event, and to run nothing. */
@@ -198,14 +243,15 @@ export class Timeline {
   skip(deadline: number, ticket: number, most: number): void {
     const { config, host } = this;
     let target = Math.ceil(deadline) + this.origin;
-    const replaying = this.nextReplay < config.replay.length;
-    if (replaying) target = Math.min(target, config.replay[this.nextReplay].at);
+    const replaying = this.nextReplay < this.script.length;
+    if (replaying) target = Math.min(target, this.script[this.nextReplay].at);
     const gap = target - this.at;
     if (gap <= 0) return;
-    if (gap !== Infinity && (replaying || !config.paced)) {
+    if (gap !== Infinity && (replaying || this.seeking || !config.paced)) {
       this.advance(gap);
       return;
     }
+    if (gap === Infinity && this.seeking) return;
     if (gap === Infinity && host.idle !== undefined) return host.idle();
     const start = performance.now();
     host.mailbox.sleep(ticket, Math.min(gap / 1e6, most));
@@ -247,10 +293,9 @@ export class Timeline {
   }
 
   private replay(): void {
-    const { replay } = this.config;
-    const { at } = this;
-    while (this.nextReplay < replay.length && replay[this.nextReplay].at <= at) {
-      this.take(replay[this.nextReplay++].input);
+    const { at, script } = this;
+    while (this.nextReplay < script.length && script[this.nextReplay].at <= at) {
+      this.take(script[this.nextReplay++].input);
     }
   }
 
@@ -272,7 +317,9 @@ export class Timeline {
   private take(input: MachineInput): void {
     const { host } = this;
     const { pc, lock } = host;
-    if (this.config.record) host.recorded({ at: this.at, instructions: this.time.count, input });
+    const timed = { at: this.at, instructions: this.time.count, input };
+    if (this.config.record && this.at >= this.furthest) host.recorded(timed);
+    if (this.config.history > 0) this.log.push(timed);
     switch (input.kind) {
       case 'serial':
         host.inputs[input.port].push(input.data);

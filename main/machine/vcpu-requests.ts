@@ -28,6 +28,8 @@ export interface VcpuRequests {
     params: { low: number; high: number };
     result: { gpa: number; prot: number } | { fault: string };
   };
+  /** Backwards by an instruction, or to the last stop. */
+  back: { params: { to: 'step' | 'stop' }; result: Stop };
   'timeline.hash': { params: null; result: { instructions: number; hash: string } };
   'timeline.goal': { params: { until: number }; result: null };
 }
@@ -68,6 +70,7 @@ const handlers: Handlers = {
     return null;
   },
   translate: (loop, { low, high }) => loop.translate(low, high),
+  back: (loop, { to }) => loop.back(to),
   'timeline.hash': (loop) => {
     const timeline = loop.exactTimeline();
     return { instructions: timeline.instructions, hash: timeline.hash() };

@@ -4,8 +4,10 @@ import { chooseBackend } from '../nvmm/registry.ts';
 import { SerialRing } from '../devices/serial-ring.ts';
 import type { Backend, Machine, MachineHandle, Nvmm, Tier, Vcpu, VcpuHandle } from '../nvmm/nvmm.ts';
 import { backends } from './backends.ts';
+import { Backwards } from './backwards.ts';
 import { DeviceLock, MachineClock, Mailbox } from './control.ts';
-import { absentDisk, RawDisk } from './disk.ts';
+import { absentDisk } from './disk.ts';
+import { LayeredDisk } from './layered-disk.ts';
 import type { MachineErrorKind } from './errors.ts';
 import { messageOf } from './errors.ts';
 import { ExitTraceWriter } from './exit-trace.ts';
@@ -134,6 +136,10 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     report: say,
     serve,
   });
+  const history = exact?.config.history ?? 0;
+  if (timeline !== null && history > 0) {
+    loop.backwards = new Backwards({ timeline, loop, pc, ram, limit: history });
+  }
   say({ kind: 'ready', vcpu: data.vcpu, handle: nvmm.vcpuShare(vcpu) });
   loop.run();
   nvmm.vcpuDestroy(machine, vcpu);
@@ -158,7 +164,7 @@ function exactParts(
     config,
     random,
     time: nvmm.countInstructions(machine, vcpu, () => random.next()),
-    disks: disks.map((disk) => new RawDisk(disk)),
+    disks: disks.map((disk) => new LayeredDisk(disk)),
     inputs: data.pc.inputs.map(() => new InputQueue()),
     outputs: data.pc.outputs.map(
       (ring, port) =>

@@ -52,6 +52,13 @@ export const vmConfig = z.object({
       seed: z.number().int().min(0).max(0xffffffff).default(1),
       /** What the real-time clock shows at power-on. */
       unixSeconds: z.number().int().min(0).max(4102444800).default(1704067200),
+      /** Bytes of older memory that may be kept to go backwards, beside a copy of RAM. 0: no history. */
+      history: z
+        .number()
+        .int()
+        .min(0)
+        .max(16 * 2 ** 30)
+        .default(256 * MIB),
     })
     .optional(),
 });

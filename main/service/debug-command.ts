@@ -32,16 +32,18 @@ Pauses a VM, and says where it stands. Guest time stands still, unless --time-ru
 
 Lets a paused VM, or one vCPU of a running VM, go on.
 `,
-  continue: `Usage: vitrine continue VM [--to PLACE] [--json]
+  continue: `Usage: vitrine continue VM [--to PLACE | --back] [--json]
 
 Lets a paused VM go on, and waits until it stops: at a breakpoint, at PLACE, or by somebody's pause.
+--back goes the other way, to the last breakpoint, watchpoint hit or exit: of a deterministic VM.
 `,
-  step: `Usage: vitrine step VM [--over | --out] [--count N] [--vcpu N] [--json]
+  step: `Usage: vitrine step VM [--over | --out | --back] [--count N] [--vcpu N] [--json]
 
 Executes one instruction of a paused VM; what it does to a device is part of it.
 
   --over             runs a CALL, an INT or a repeated string instruction as a whole
   --out              runs until the function has returned
+  --back             takes it back: of a deterministic VM, which keeps a history
   --count N          so many times, or until something else stops it
 `,
   break: `Usage: vitrine break VM PLACE [--once] [--json]
@@ -174,6 +176,7 @@ const options = {
   help: { type: 'boolean', short: 'h' },
   vcpu: text,
   over: flag,
+  back: flag,
   out: flag,
   count: text,
   to: text,
@@ -198,8 +201,8 @@ const options = {
 const allowed: Record<DebugVerb, readonly string[]> = {
   pause: ['vcpu', 'time-runs'],
   resume: ['vcpu'],
-  continue: ['to', 'vcpu'],
-  step: ['over', 'out', 'count', 'vcpu'],
+  continue: ['to', 'back', 'vcpu'],
+  step: ['over', 'out', 'back', 'count', 'vcpu'],
   break: [
     ...['watch', 'length', 'access', 'port', 'direction', 'msr', 'exit', 'exception', 'triple-fault'],
     ...['once', 'list', 'remove', 'vcpu'],
@@ -272,6 +275,7 @@ const verbs: Record<DebugVerb, (values: Values, rest: string[]) => Work['does']>
     none(rest);
     const { to } = values;
     return async (asked) => {
+      if (values.back) return shownStop((await asked.ask('debug.back', { to: 'stop' })).stop);
       if (to !== undefined) {
         const { stop } = await asked.ask('debug.runTo', { place: to, ...optional('vcpu', values.vcpu) });
         return shownStop(stop);
@@ -282,6 +286,17 @@ const verbs: Record<DebugVerb, (values: Values, rest: string[]) => Work['does']>
   step: (values, rest) => {
     none(rest);
     if (values.over && values.out) throw new UsageError('--over and --out exclude each other');
+    if (values.back) {
+      if (values.over || values.out) throw new UsageError('--back goes with neither --over nor --out');
+      const times = Number(values.count ?? 1);
+      return async (asked) => {
+        let { stop } = await asked.ask('debug.back', { to: 'step' });
+        for (let done = 1; done < times && stop.reason === 'step'; done++) {
+          ({ stop } = await asked.ask('debug.back', { to: 'step' }));
+        }
+        return shownStop(stop);
+      };
+    }
     const how = values.over ? 'over' : values.out ? 'out' : 'into';
     const params = { how, ...optional('count', values.count), ...optional('vcpu', values.vcpu) } as const;
     return async (asked) => shownStop((await asked.ask('debug.step', params)).stop);

@@ -8,12 +8,16 @@ import { UsageError } from './usage-error.ts';
 /** 2024-01-01 00:00 UTC: what the guest's real-time clock shows at power-on unless somebody says otherwise. */
 export const POWER_ON_SECONDS = 1704067200;
 const DEFAULT_SEED = 1;
+/** Bytes of older pages that a machine under a debugger keeps. */
+const HISTORY_BYTES = 256 * 2 ** 20;
 
 export interface DeterministicValues {
   deterministic: boolean;
   seed?: string | undefined;
   record?: string | undefined;
   replay?: string | undefined;
+  history?: string | undefined;
+  gdb?: string | undefined;
   'hash-at'?: string | undefined;
   'until-instructions'?: string | undefined;
 }
@@ -30,6 +34,9 @@ export function parseDeterministic(values: DeterministicValues): DeterministicCo
   }
   const wanted = seed === undefined ? DEFAULT_SEED : count('seed', seed);
   if (wanted > 0xffffffff) throw new UsageError(`--seed ${seed}: wanted are 32 bits`);
+  // A debugger may want to go back at any time.
+  const history =
+    values.history !== undefined ? size(values.history) : values.gdb !== undefined ? HISTORY_BYTES : 0;
   return {
     seed: wanted,
     unixSeconds: POWER_ON_SECONDS,
@@ -42,8 +49,15 @@ export function parseDeterministic(values: DeterministicValues): DeterministicCo
       .filter((text) => text !== '')
       .map((text) => count('hash-at', text))
       .sort((a, b) => a - b),
+    ...(history === 0 ? {} : { history }),
     ...(until === undefined ? {} : { until: count('until-instructions', until) }),
   };
+}
+
+function size(text: string): number {
+  const match = /^(\d+)([MG]?)$/i.exec(text);
+  if (match === null) throw new UsageError(`--history ${text}: wanted is a size such as 256M or 1G`);
+  return Number(match[1]) * (match[2].toUpperCase() === 'G' ? 2 ** 30 : 2 ** 20);
 }
 
 /** A count of instructions: digits, with separators as people write them. */

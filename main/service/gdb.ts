@@ -8,7 +8,7 @@ import type { GuestSource, MachineConfig } from '../machine/protocol.ts';
 
 /** What gdb is to be told of a machine, when it connects. */
 export interface GdbView {
-  config: Pick<MachineConfig, 'guest' | 'memory' | 'vcpus'>;
+  config: Pick<MachineConfig, 'guest' | 'memory' | 'vcpus' | 'deterministic'>;
   architecture?: Architecture | null;
 }
 
@@ -21,7 +21,11 @@ export function openGdb(
   return GdbServer.open(address, () => {
     const { config, architecture = null } = view();
     const options = { architecture, guestIs64: isImage64(config.guest), memory: config.memory };
-    return { target: new DebugTarget(machine, config.vcpus), machine, options };
+    return {
+      target: new DebugTarget(machine, config.vcpus, (config.deterministic?.history ?? 0) > 0),
+      machine,
+      options,
+    };
   });
 }
 

@@ -155,6 +155,11 @@ export const inspectRequests = {
     }),
     result: stopped,
   },
+  /**
+   * Takes a paused deterministic VM back: by an instruction, or to the last breakpoint, watchpoint hit or exit that it
+   * would have stopped at. `pause` as the reason: its history begins there.
+   */
+  'debug.back': { params: id.extend({ to: z.enum(['step', 'stop']).default('step') }), result: stopped },
   /** Runs a paused VM until it is about to execute a place; the reply comes when it stops, there or before. */
   'debug.runTo': { params: one.extend({ place }), result: stopped },
   /** Sets a breakpoint, also while the VM runs. `note`: what to know about it. */

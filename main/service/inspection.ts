@@ -61,6 +61,7 @@ export class Inspection {
     this.#vms = vms;
     this.handlers = {
       'debug.step': (params) => this.#step(params),
+      'debug.back': async ({ id, to }) => ({ stop: wireStop(await this.#target(id).back(to)) }),
       'debug.runTo': async ({ id, vcpu, place }) => {
         const target = this.#target(id);
         const address = await this.#code(target, id, vcpu, place);

@@ -34,6 +34,7 @@ How it runs:
   --deterministic    time is the count of instructions (1 ns each) and random bytes come from a seed: the same
                      inputs give the same run, to the bit. On the emulated backend
   --seed N           the seed, 32 bits (default 1)
+  --history SIZE     keeps older memory up to that size, to go backwards (256M with --gdb)
   --record FILE      writes each input with its time to FILE, as JSON lines
   --replay FILE      gives the inputs of such a file at their times
   --hash-at N[,N]    prints a hash of memory, vCPU and devices at these counts of instructions
@@ -130,6 +131,7 @@ function parse(args: string[]) {
         deterministic: { type: 'boolean', default: false },
         seed: { type: 'string' },
         record: { type: 'string' },
+        history: { type: 'string' },
         replay: { type: 'string' },
         'hash-at': { type: 'string' },
         'until-instructions': { type: 'string' },

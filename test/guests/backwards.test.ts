@@ -1,0 +1,97 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { DebugTarget } from '../../main/inspect/target.ts';
+import { MachineProcess } from '../../main/machine/machine-process.ts';
+import type { GuestSource } from '../../main/machine/protocol.ts';
+import { Gpr } from '../../main/nvmm/constants.ts';
+
+// A deterministic machine goes back: to the very state that it had, which a hash over all of it shows.
+
+const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
+const MIB = 2 ** 20;
+
+async function start(guest: GuestSource, memory: number) {
+  const machine = new MachineProcess();
+  await machine.start({
+    ...{ name: 'backwards', guest, memory, vcpus: 1, backend: 'emulated', disks: [] },
+    deterministic: { seed: 7, unixSeconds: 1704067200, paced: false, history: 64 * MIB },
+    startPaused: true,
+  });
+  const target = new DebugTarget(machine, 1, true);
+  const hash = async () => machine.ask('timeline.hash', null);
+  const runTo = async (until: number) => {
+    const there = new Promise<void>((resolve) => {
+      const stop = machine.onStatus(({ state }) => {
+        if (state !== 'paused') return;
+        stop();
+        resolve();
+      });
+    });
+    await machine.ask('timeline.run', { until });
+    await there;
+    return hash();
+  };
+  return { machine, target, hash, runTo };
+}
+
+describe('backwards', () => {
+  it('by an instruction, to the same state, and forward again', { timeout: 60_000 }, async () => {
+    const { machine, target, hash, runTo } = await start({ kind: 'calc' }, 16 * MIB);
+    const early = await runTo(9000);
+    const here = await runTo(10_000);
+    expect([early.instructions, here.instructions]).toEqual([9000, 10_000]);
+    const { rip } = await target.readState(0);
+    for (let i = 1; i <= 3; i++) {
+      expect((await target.back('step')).reason).toBe('step');
+      expect((await hash()).instructions).toBe(10_000 - i);
+    }
+    expect((await runTo(10_000)).hash).toBe(here.hash);
+    expect((await target.readState(0)).rip).toBe(rip);
+    await machine.powerOff();
+  });
+
+  it('to the last breakpoint, and to where the history begins', { timeout: 60_000 }, async () => {
+    const { machine, target, hash, runTo } = await start({ kind: 'calc' }, 16 * MIB);
+    await runTo(9000);
+    const { id } = await target.add({ kind: 'port', first: 0x3f8, last: 0x3f8, direction: 'out' });
+    const forward = target.waitForStop();
+    await target.resume();
+    const first = await forward;
+    expect(first.reason).toBe('port');
+    const at = await hash();
+    const next = target.waitForStop();
+    await target.resume();
+    const second = await next;
+    expect((await hash()).instructions).toBeGreaterThan(at.instructions);
+    expect(second.reason).toBe('port');
+    const back = await target.back('stop');
+    expect([back.reason, back.rip]).toEqual(['port', first.rip]);
+    expect(await hash()).toEqual(at);
+    await target.remove(id);
+    const begin = await target.reverse!.goOn();
+    expect(begin.begin).toBe(true);
+    expect((await hash()).instructions).toBe(0);
+    await machine.powerOff();
+  });
+
+  const kernel = join(root, '.cache/guests/vmlinuz-cloud');
+  it.runIf(existsSync(kernel))(
+    `in Linux, over a checkpoint${existsSync(kernel) ? '' : ' (npm run fetch:guests fetches it)'}`,
+    { timeout: 120_000 },
+    async () => {
+      const initrd = join(root, '.cache/guests/initrd-amd64.gz');
+      const linux: GuestSource = { kind: 'linux', kernel, initrd, append: 'console=ttyS0' };
+      const { machine, target, hash, runTo } = await start(linux, 128 * MIB);
+      const early = await runTo(70_000_000);
+      const late = await runTo(80_000_000);
+      const { rip } = await target.readState(0);
+      await target.back('step');
+      expect((await hash()).instructions).toBe(79_999_999);
+      await target.step(0);
+      expect((await target.readState(0)).gpr(Gpr.RIP)).toBe(rip);
+      expect([(await hash()).hash, early.hash === late.hash]).toEqual([late.hash, false]);
+      await machine.powerOff();
+    },
+  );
+});
