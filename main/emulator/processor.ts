@@ -910,6 +910,10 @@ export class Processor {
     this.retired++;
   }
 
+  get countsTime(): boolean {
+    return this.time !== null;
+  }
+
   /** Time is the count of instructions from now on. The time-stamp counter goes on from where it stands. */
   countTime(random: () => number): InstructionTime {
     const { tscOffset } = this;

@@ -92,6 +92,8 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.committed |= flags;
     this.cached |= flags;
     if ((flags & State.GPRS) !== 0) this.noteCompletion();
+    // A counter that is set counts from now: time may be moved before the next run.
+    if ((flags & State.MSRS) !== 0 && this.processor.countsTime) this.install();
   }
 
   /** RIP put behind the instruction that the exit was about: the VMM has completed it, so it counts. */

@@ -1,6 +1,7 @@
 import type { InstructionTime, Machine, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
 import { State } from '../nvmm/constants.ts';
 import { INPUT_RING_BYTES } from '../devices/serial-ring.ts';
+import { saveDevices } from './capture.ts';
 import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import type { GuestRam } from './memory.ts';
 import type { Pc } from './pc.ts';
@@ -346,7 +347,8 @@ export class Timeline {
     return hashState(
       ram.bytes,
       vcpu.state.bytes,
-      new Uint8Array(pc.arena.buffer),
+      // By name, not as they lie in memory: the buses keep notes of their own there.
+      new TextEncoder().encode(JSON.stringify([saveDevices(pc), pc.msrs.map(({ regs }) => regs.saveAll())])),
       new Uint8Array(numbers.buffer),
       ...inputs.map((input) => input.save()),
     );

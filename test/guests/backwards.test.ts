@@ -55,14 +55,10 @@ describe('backwards', () => {
     const { machine, target, hash, runTo } = await start({ kind: 'calc' }, 16 * MIB);
     await runTo(9000);
     const { id } = await target.add({ kind: 'port', first: 0x3f8, last: 0x3f8, direction: 'out' });
-    const forward = target.waitForStop();
-    await target.resume();
-    const first = await forward;
+    const first = await target.goOn();
     expect(first.reason).toBe('port');
     const at = await hash();
-    const next = target.waitForStop();
-    await target.resume();
-    const second = await next;
+    const second = await target.goOn();
     expect((await hash()).instructions).toBeGreaterThan(at.instructions);
     expect(second.reason).toBe('port');
     const back = await target.back('stop');
