@@ -66,8 +66,9 @@ export class History {
         ram.set(shadow.subarray(at, end), at);
       }
     }
-    while (this.checkpoints.length > index + 1)
+    while (this.checkpoints.length > index + 1) {
       this.bytes -= sizeOf(this.checkpoints.pop()!) - this.undo(shadow);
+    }
     return this.checkpoints[index];
   }
 
@@ -86,8 +87,9 @@ export class History {
   private update(shadow: Uint8Array, last: Checkpoint): void {
     const { ram } = this;
     for (let piece = 0; piece < ram.length; piece += PIECE) {
-      if (Buffer.compare(ram.subarray(piece, piece + PIECE), shadow.subarray(piece, piece + PIECE)) === 0)
+      if (Buffer.compare(ram.subarray(piece, piece + PIECE), shadow.subarray(piece, piece + PIECE)) === 0) {
         continue;
+      }
       for (let at = piece; at < Math.min(piece + PIECE, ram.length); at += PAGE) {
         const now = ram.subarray(at, at + PAGE);
         const then = shadow.subarray(at, at + PAGE);
