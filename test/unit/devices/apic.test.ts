@@ -627,7 +627,7 @@ describe('wiring', () => {
     expect(pending()).toEqual([]);
     interrupts.devices.forEach((device, index) => device.load(saved[index]));
     expect(pending()).toEqual([0, 1]);
-    expect(interrupts.devices.map((device) => device.save())).toEqual(saved);
+    expect(JSON.parse(JSON.stringify(interrupts.devices.map((device) => device.save())))).toEqual(saved);
     expect(new Set(interrupts.devices.map(({ name }) => name)).size).toBe(interrupts.devices.length);
   });
 });
