@@ -96,11 +96,13 @@ function bootTable(boot: BootReport): string {
   return markdown(
     [
       'kernel',
+      'rounds',
       ...peers.map((peer) => `${named(peer)} s`),
       ...others.map((peer) => `Vitrine / ${named(peer)}`),
     ],
     kernels.map(({ name, results }) => [
       name,
+      String(roundsOf([{ all: results }])),
       ...peers.map((peer) => (results[peer] ? (median(results[peer]) / 1000).toFixed(2) : '')),
       ...others.map((peer) =>
         results[peer] && results.emulated ? showRatio(median(results.emulated) / median(results[peer])) : '',
@@ -132,10 +134,9 @@ export function page({ machine, cpu, boot, profile }: Performance): string {
     `Machine: ${machine.join('; ')}.`,
   ];
   if (boot) {
-    const rounds = roundsOf(boot.kernels.map(({ results }) => ({ all: results })));
     parts.push(
       '### Boots',
-      `From the start of the process to the first line of /init. Seconds; medians of ${rounds} interleaved rounds, ` +
+      `From the start of the process to the first line of /init. Seconds; medians of interleaved rounds, ` +
         `${day(boot.date)}; ${whatOf(boot, "by the host's clock")}.`,
       bootTable(boot),
       ...boot.problems.map((problem) => `**Wrong:** ${problem.split('\n')[0]}`),
