@@ -129,7 +129,7 @@ function build<const L extends Layout>(
         saved[name] = layout[name].count === undefined ? view[0] : Array.from(view);
       }
       // Known by a symbol, so that it survives being merged with others, and is not part of a snapshot.
-      Object.defineProperty(saved, symbolOf(layout), { value: layout, enumerable: true });
+      Object.defineProperty(saved, symbolOf(layout), { value: layout });
       return saved;
     },
     loadAll(saved: SavedRegisters): void {
