@@ -154,7 +154,7 @@ describe('flat', () => {
 
 describe('hostile files', () => {
   it('are booted or refused with a message', () => {
-    const seed = Math.floor(Math.random() * 2 ** 31);
+    const seed = 1;
     console.log(`images: seed ${seed}`);
     const { booted, refused } = imageCampaign(seed, 3000);
     expect(booted + refused).toBe(3000);

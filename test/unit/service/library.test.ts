@@ -153,7 +153,7 @@ async function churn(folder: string, seed: number, lines: number): Promise<strin
 test('a service that is killed at any instant loses nothing', async () => {
   const rounds = Number(process.env.LIBRARY_ROUNDS ?? 6);
   const folder = temporaryFolder();
-  const seed = Number(process.env.SEED ?? Date.now() % 1e6);
+  const seed = Number(process.env.SEED ?? 1);
   console.log(`seed ${seed}`);
   const alive = new Map<string, string>();
   for (let round = 0; round < rounds; round++) {
