@@ -10,7 +10,7 @@ import {
   RIP_BASE,
   type Operand,
 } from './instruction.ts';
-import { Record, Slot } from './state.ts';
+import { Field, Record, Slot } from './state.ts';
 
 /** Longest block, in instructions: bounds what runs between two looks at the budget. */
 export const BLOCK_MAXIMUM = 64;
@@ -27,8 +27,9 @@ export interface Block {
   host: number;
   context: number;
   record: number;
-  /** Records, with the joining one. */
+  /** Records, with the joining one; and for how many there is room. */
   count: number;
+  room: number;
   /** Bytes of the page that it was made of: [start, end). */
   start: number;
   end: number;
@@ -57,6 +58,8 @@ export class Blocks {
   private readonly end: number;
   private next: number;
   private readonly found = Array.from({ length: Context.COUNT }, () => new Map<number, number>());
+  /** Blocks that were dropped, by context and host address: their records' places are known to jumps. */
+  private readonly dropped = Array.from({ length: Context.COUNT }, () => new Map<number, Block>());
   private readonly pages = new Map<number, Block[]>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
@@ -146,17 +149,43 @@ export class Blocks {
     // and its look at the budget compares equal with SHADOW_AT.
     this.putJoin(last, count, at - page, mode);
     handlers.compile();
-    this.next = last + Record.SIZE;
-    this.remember(page, {
+    const block = {
       host,
       context,
       record,
-      count: (this.next - record) / Record.SIZE,
+      count: (last - record) / Record.SIZE + 1,
+      room: (last - record) / Record.SIZE + 1,
       start: host - page,
       end: at - page,
-    });
+    };
+    this.place(block);
+    this.remember(page, block);
     this.decoded += count;
-    return record;
+    return block.record;
+  }
+
+  /**
+   * Settles where a block that was just decoded at `next` stays. Links and the jump cache may know the place of one
+   * that was dropped from the same address: it gets that if it fits, or is forwarded to from there.
+   */
+  private place(block: Block): void {
+    const { words } = this.cpu;
+    const old = this.dropped[block.context].get(block.host | 0);
+    const bytes = block.count * Record.SIZE;
+    if (old === undefined || old.room < block.count) this.next += bytes;
+    if (old === undefined) return;
+    this.dropped[block.context].delete(block.host | 0);
+    const from = this.cpu.get(Field.LINK_FROM);
+    // A jump that stood there is gone.
+    if (from >= old.record && from < old.record + old.room * Record.SIZE) this.cpu.set(Field.LINK_FROM, 0);
+    if (old.room >= block.count) {
+      words.copyWithin(old.record >>> 2, block.record >>> 2, (block.record + bytes) >>> 2);
+      block.record = old.record;
+      block.room = old.room;
+    } else {
+      words[(old.record + Record.LINK) >>> 2] = block.record;
+      words[(old.record + Record.HANDLER) >>> 2] = FixedHandler.FORWARD;
+    }
   }
 
   private remember(page: number, block: Block): void {
@@ -339,12 +368,11 @@ export class Blocks {
 
   // ---- Dropping -----------------------------------------------------------------------------------------
 
-  /** Whether a jump at this record may be linked: it is not stale, nor among the records that are used again. */
+  /** Whether a jump at this record may be linked: it was not dropped, nor is it among the records that are used again. */
   isLinkable(record: number): boolean {
-    return (
-      record >= this.start + RESERVED_RECORDS * Record.SIZE &&
-      this.cpu.words[record >>> 2] !== FixedHandler.STALE
-    );
+    const handler = this.cpu.words[record >>> 2];
+    const dropped = handler === FixedHandler.STALE || handler === FixedHandler.FORWARD;
+    return record >= this.start + RESERVED_RECORDS * Record.SIZE && !dropped;
   }
 
   /** The block whose first record this is, unless it was dropped. */
@@ -393,7 +421,8 @@ export class Blocks {
     this.byRecord.delete(block.record);
     this.onDrop(block.record);
     this.found[block.context].delete(block.host | 0);
-    for (let i = 0; i < block.count; i++) {
+    this.dropped[block.context].set(block.host | 0, block);
+    for (let i = 0; i < block.room; i++) {
       this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
     }
   }
@@ -404,6 +433,7 @@ export class Blocks {
     this.byRecord.clear();
     for (const page of this.pages.keys()) this.onCode(page, false);
     for (const found of this.found) found.clear();
+    for (const dropped of this.dropped) dropped.clear();
     this.pages.clear();
     this.next = this.start + RESERVED_RECORDS * Record.SIZE;
     this.onClear();

@@ -30,6 +30,8 @@ const TWO_32 = 2 ** 32;
 const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
 /** Marks an entry of the translation tables that nothing matches. */
 const NO_TAG = 1;
+/** Upper half of the key of an entry of the jump cache that nothing matches. */
+const NO_JUMP_HIGH = 0x7fffffff;
 /** In the fourth word of an entry, beside the host page: the translation came from a large page; it is global. */
 const LARGE = 1;
 const GLOBAL = 2;
@@ -83,7 +85,7 @@ export class Mmu {
     const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
     for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
       cpu.words[cache + 4 * i] = -1;
-      cpu.words[cache + 4 * i + 1] = 0x7fffffff;
+      cpu.words[cache + 4 * i + 1] = NO_JUMP_HIGH;
     }
   }
 
@@ -350,9 +352,11 @@ export class Mmu {
     const entry = (cpu.s + fetch) >>> 2;
     const known = cpu.words[entry] === (linearLow & ~0xfff) && cpu.words[entry + 1] === linearHigh;
     const global = known && (cpu.words[entry + 3] & GLOBAL) !== 0;
-    if (!this.jumps[global ? 1 : 0].add(at)) {
-      this.flushJumps();
-      this.jumps[global ? 1 : 0].add(at);
+    // A global entry in place of another is on a list already.
+    const listed = global && cpu.words[at + 1] !== NO_JUMP_HIGH;
+    if (!listed && !this.jumps[global ? 1 : 0].add(at)) {
+      this.dropJumps(this.jumps[0]);
+      this.jumps[0].add(at);
     }
     cpu.words[at] = linearLow;
     cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
@@ -378,7 +382,7 @@ export class Mmu {
     const { words } = this.cpu;
     for (let i = 0; i < places.count; i++) {
       words[places.at[i]] = -1;
-      words[places.at[i] + 1] = 0x7fffffff;
+      words[places.at[i] + 1] = NO_JUMP_HIGH;
     }
     places.count = 0;
   }

@@ -17,7 +17,7 @@ import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
 import { translationGroup } from './translate/lazy-flags.ts';
-import { REGION_INSTRUCTIONS } from './translate/region.ts';
+import { REGION_INSTRUCTIONS } from './translate/finder.ts';
 import { HOT_RUNS, Translator } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
 

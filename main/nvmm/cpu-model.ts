@@ -25,7 +25,8 @@ const WORDS: readonly [FeatureWord, leaf: number, register: keyof CpuidRegisters
   ['ext1.ecx', 0x8000_0001, 'ecx', 0x00000101],
   // syscall nx pdpe1gb lm, and what repeats leaf 1
   ['ext1.edx', 0x8000_0001, 'edx', 0x2593ab7d],
-  ['ext8.ebx', 0x8000_0008, 'ebx', 0],
+  // btc_no: what a processor is safe from is the backend's to say, as its family is
+  ['ext8.ebx', 0x8000_0008, 'ebx', 0x2000_0000],
 ];
 
 /** What our PC has although NVMM hides it: x2apic tsc_deadline_timer; mce mtrr mca as QEMU sets; tsc_adjust. */

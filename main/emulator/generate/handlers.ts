@@ -1,7 +1,12 @@
 import type { Instruction, Opcode } from '../instruction.ts';
 import { Field, Leave, Record, Slot } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
-import { ModuleBuilder, type FunctionBuilder, type FunctionReference } from '../wasm/module.ts';
+import {
+  ModuleBuilder,
+  type FunctionBuilder,
+  type FunctionReference,
+  type Signature,
+} from '../wasm/module.ts';
 import { Emitter, type Callees } from './emitter.ts';
 import { formKey, formOf, type Form } from './form.ts';
 import { integerGroups } from './integer/index.ts';
@@ -26,7 +31,9 @@ export const FixedHandler = {
   SET_TEMPORARY: 7,
   /** The first record of a block: counts its runs in the immediate, down to the call for a translation. */
   COUNTING: 8,
-  COUNT: 9,
+  /** A block that was dropped and decoded anew elsewhere: goes on at the record in the link. */
+  FORWARD: 9,
+  COUNT: 10,
 } as const;
 
 /** A handler's slot with what its code is made of. */
@@ -36,16 +43,12 @@ export interface Assigned {
   meaning: Meaning;
 }
 
-/** A function of its own to be generated: the groups whose routines it may call, and its body. */
-export interface FunctionSource {
-  groups: readonly SemanticsGroup[];
-  build(f: FunctionBuilder, callees: Callees): void;
-}
+/** Writes the body of a function. */
+export type FunctionSource = (f: FunctionBuilder, callees: Callees) => void;
 
 interface Meaning {
   semantics: Semantics;
   ending: boolean;
-  group: SemanticsGroup;
 }
 
 const joinForm = (codeSize: number): Form => ({
@@ -77,9 +80,9 @@ export class Handlers {
   readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_START });
   private readonly memory: WebAssembly.Memory;
   private readonly meanings = new Map<string, Meaning>();
-  private readonly library: Record<string, WebAssembly.ExportValue> = {};
-  private readonly libraryOf = new Map<SemanticsGroup, string[]>();
-  private readonly services: Services;
+  /** What modules may import, and the functions among that by name. */
+  private readonly environment: WebAssembly.ModuleImports;
+  private readonly signatures = new Map<string, Signature>(Object.entries(SERVICES));
   private readonly slots = new Map<Opcode, Map<number, number>>();
   private readonly endings = new Set<number>();
   private next: number = FixedHandler.COUNT;
@@ -93,7 +96,7 @@ export class Handlers {
 
   constructor(memory: WebAssembly.Memory, services: Services, moreGroups: readonly SemanticsGroup[] = []) {
     this.memory = memory;
-    this.services = services;
+    this.environment = { memory, table: this.table, ...services } as WebAssembly.ModuleImports;
     this.groups = [...integerGroups, ...moreGroups];
     for (const group of this.groups) {
       for (const [ending, table] of [
@@ -101,7 +104,7 @@ export class Handlers {
         [true, group.ending ?? {}],
       ] as const) {
         for (const [mnemonic, semantics] of Object.entries(table)) {
-          this.meanings.set(mnemonic, { semantics, ending, group });
+          this.meanings.set(mnemonic, { semantics, ending });
         }
       }
     }
@@ -116,24 +119,48 @@ export class Handlers {
   private instantiate(module: ModuleBuilder): WebAssembly.Exports {
     this.modules++;
     const compiled = new WebAssembly.Module(module.toBytes());
-    const env = { memory: this.memory, table: this.table, ...this.services, ...this.library };
-    return new WebAssembly.Instance(compiled, { env: env as WebAssembly.ModuleImports }).exports;
+    return new WebAssembly.Instance(compiled, { env: this.environment }).exports;
+  }
+
+  /** What a module's functions may call. It imports what they do call: each import costs time. */
+  private callees(module: ModuleBuilder): Callees {
+    const references = new Map<string, FunctionReference>();
+    return (name) => {
+      let reference = references.get(name);
+      if (reference === undefined) {
+        const signature = this.signatures.get(name);
+        if (signature === undefined) throw new Error(`generated code calls '${name}', which nobody provides`);
+        reference = module.import(name, signature);
+        references.set(name, reference);
+      }
+      return reference;
+    };
+  }
+
+  /** Lets later modules call a function. */
+  private provide(name: string, signature: Signature, body: WebAssembly.ExportValue): void {
+    this.environment[name] = body as CallableFunction as WebAssembly.ImportValue;
+    this.signatures.set(name, signature);
   }
 
   /** Routines of all groups in one module; later modules import what they use. */
   private buildLibrary(): void {
     const module = new ModuleBuilder(this.pages);
-    const references = importServices(module);
+    const callees = this.callees(module);
+    // The routines call one another, so all imports come first.
+    const references = new Map<string, FunctionReference>();
+    for (const name of Object.keys(SERVICES)) references.set(name, callees(name));
     const routines = this.groups.flatMap((group) => Object.entries(group.library ?? {}));
     const builders = routines.map(([name, routine]) => {
       const builder = module.function(routine.signature, name);
       references.set(name, builder);
       return builder;
     });
-    routines.forEach(([, routine], i) => routine.build(builders[i], lookup(references)));
+    routines.forEach(([, routine], i) =>
+      routine.build(builders[i], (name) => references.get(name) ?? callees(name)),
+    );
     const exports = this.instantiate(module);
-    for (const [name] of routines) this.library[name] = exports[name];
-    for (const group of this.groups) this.libraryOf.set(group, Object.keys(group.library ?? {}));
+    for (const [name, { signature }] of routines) this.provide(name, signature, exports[name]);
   }
 
   private buildFixed(): void {
@@ -151,18 +178,15 @@ export class Handlers {
       [FixedHandler.JOIN_64, 64, (c) => c.jumpRelative(0)],
       [FixedHandler.SET_TEMPORARY, 64, setTemporary],
       [FixedHandler.COUNTING, 64, countRun],
+      [FixedHandler.FORWARD, 64, forward],
     ];
     const module = new ModuleBuilder(this.pages);
-    const references = importServices(module);
+    const callees = this.callees(module);
     for (const [slot, codeSize, body] of bodies) {
       const f = module.function(HANDLER);
       const form = joinForm(codeSize);
-      body(new Emitter(f, form, lookup(references)));
-      this.fixedMeanings.set(slot, {
-        slot,
-        form,
-        meaning: { semantics: body, ending: true, group: integerGroups[0] },
-      });
+      body(new Emitter(f, form, callees));
+      this.fixedMeanings.set(slot, { slot, form, meaning: { semantics: body, ending: true } });
       f.unreachable();
       module.element(slot, f);
     }
@@ -170,8 +194,9 @@ export class Handlers {
     const s = f.parameter('i32', 0);
     const d = f.parameter('i32', 1);
     f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
-    this.library[ENTER] = this.instantiate(module)[ENTER];
-    this.enter = this.library[ENTER] as (s: number, d: number) => number;
+    const enter = this.instantiate(module)[ENTER];
+    this.provide(ENTER, HANDLER, enter);
+    this.enter = enter as (s: number, d: number) => number;
   }
 
   /** Runs from a record until something leaves. */
@@ -194,7 +219,7 @@ export class Handlers {
     const system = systemMove(form.mnemonic, form.operands);
     const found = this.meanings.get(form.mnemonic);
     if (!found && !system) return FixedHandler.UNDEFINED;
-    const meaning = system ? { semantics: system, ending: true, group: integerGroups[0] } : found!;
+    const meaning = system ? { semantics: system, ending: true } : found!;
     const slot = this.nextSlot();
     if (meaning.ending) this.endings.add(slot);
     const assigned = { slot, form, meaning };
@@ -216,12 +241,8 @@ export class Handlers {
   /** Generates functions with the signature of handlers, in one module; their slots. */
   compileFunctions(sources: readonly FunctionSource[]): number[] {
     const module = new ModuleBuilder(this.pages);
-    const references = importServices(module);
-    for (const group of new Set(sources.flatMap(({ groups }) => groups))) {
-      this.importLibrary(module, references, group);
-    }
-    references.set(ENTER, module.import(ENTER, HANDLER));
-    sources.forEach(({ build }, i) => build(module.function(HANDLER, String(i)), lookup(references)));
+    const callees = this.callees(module);
+    sources.forEach((build, i) => build(module.function(HANDLER, String(i)), callees));
     const exports = this.instantiate(module);
     // Put into the table from here: the modules, which are many, don't import it. In V8 before 12 each module that
     // does has a copy of it, and all the copies are written whenever one entry changes.
@@ -244,16 +265,6 @@ export class Handlers {
     return slot;
   }
 
-  private importLibrary(
-    module: ModuleBuilder,
-    references: Map<string, FunctionReference>,
-    group: SemanticsGroup,
-  ): void {
-    for (const name of this.libraryOf.get(group)!) {
-      references.set(name, module.import(name, group.library![name].signature));
-    }
-  }
-
   /** Whether a block ends with this handler. */
   ends(slot: number): boolean {
     return slot < FixedHandler.COUNT || this.endings.has(slot);
@@ -266,13 +277,10 @@ export class Handlers {
     const batch = this.waiting;
     this.waiting = [];
     const module = new ModuleBuilder(this.pages);
-    const references = importServices(module);
-    for (const group of new Set(batch.map(({ meaning }) => meaning.group))) {
-      this.importLibrary(module, references, group);
-    }
+    const callees = this.callees(module);
     for (const { slot, form, meaning } of batch) {
       const f = module.function(HANDLER);
-      const emitter = new Emitter(f, form, lookup(references));
+      const emitter = new Emitter(f, form, callees);
       meaning.semantics(emitter);
       if (!meaning.ending) emitter.next();
       f.unreachable();
@@ -295,23 +303,12 @@ function countRun(c: Emitter): void {
   c.next();
 }
 
+function forward(c: Emitter): void {
+  const link = c.f.let(i32.load(c.d, Record.LINK));
+  c.f.returnCallIndirect(HANDLER, i32.load(link, Record.HANDLER), c.s, link);
+}
+
 function setTemporary(c: Emitter): void {
   c.setField64(Field.SLOTS + 8 * Slot.TEMPORARY, c.immediate());
   c.next();
-}
-
-function importServices(module: ModuleBuilder): Map<string, FunctionReference> {
-  const references = new Map<string, FunctionReference>();
-  for (const [name, signature] of Object.entries(SERVICES)) {
-    references.set(name, module.import(name, signature));
-  }
-  return references;
-}
-
-function lookup(references: Map<string, FunctionReference>): Callees {
-  return (name) => {
-    const found = references.get(name);
-    if (!found) throw new Error(`generated code calls '${name}', which its group does not have`);
-    return found;
-  };
 }

@@ -85,6 +85,14 @@ function bits(rows: readonly [number, string][]): number {
   return rows.reduce((word, [bit, name]) => (PORTABLE_FEATURES.has(name) ? word | (1 << bit) : word), 0);
 }
 
+/**
+ * What no emulated processor has to be defended against: branch type confusion and speculative return stack overflow
+ * (BTC_NO in 8000_0008 EBX, SRSO_NO in 8000_0021 EAX; AMD APM vol. 3, E.4). Told that, kernels leave out return thunks,
+ * each of which is two more jumps that nobody foresees.
+ */
+const BTC_NO = 1 << 29;
+const SRSO_NO = 1 << 29;
+
 /** Bits that the long-mode leaf repeats from leaf 1 on AMD processors, which is how we name ourselves. */
 const REPEATED_EDX = 0x0183f3ff;
 
@@ -152,7 +160,7 @@ export function cpuid(p: Processor, leaf: number, subleaf: number): CpuidResult 
       return { ...none, eax: Math.round(p.tscHz / 1000) };
     case 0x80000000:
       return {
-        eax: 0x80000008,
+        eax: 0x80000021,
         ebx: text('AuthenticAMD', 0),
         ecx: text('AuthenticAMD', 8),
         edx: text('AuthenticAMD', 4),
@@ -178,7 +186,9 @@ export function cpuid(p: Processor, leaf: number, subleaf: number): CpuidResult 
     case 0x80000007:
       return { ...none, edx: 1 << 8 };
     case 0x80000008:
-      return { ...none, eax: PHYSICAL_BITS | (48 << 8) };
+      return { ...none, eax: PHYSICAL_BITS | (48 << 8), ebx: BTC_NO };
+    case 0x80000021:
+      return { ...none, eax: SRSO_NO };
     default:
       return none;
   }

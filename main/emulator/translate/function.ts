@@ -1,6 +1,6 @@
 import type { Callees } from '../generate/emitter.ts';
 import { ENTER } from '../generate/handlers.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Slot } from '../state.ts';
+import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { FlagVariables, SETTLE } from './lazy-flags.ts';
@@ -91,8 +91,11 @@ export class RegionFunction {
     return cached.local;
   }
 
-  /** Writes the whole function around its body, which must not run off its end. */
-  build(body: () => void): void {
+  /**
+   * Writes the whole function around its body, which must not run off its end. `several`: there is more than one way
+   * in, and the record that led here has the number of the one to take.
+   */
+  build(several: boolean, body: () => void): void {
     const { f } = this;
     f.block((leaving) => {
       this.leaving = leaving;
@@ -115,7 +118,10 @@ export class RegionFunction {
     this.settle();
     this.store();
     f.return(this.code);
-    f.prologue(() => this.load());
+    f.prologue(() => {
+      this.load();
+      if (several) f.set(this.dispatch, i32.load(f.parameter('i32', 1), Record.IMMEDIATE));
+    });
     f.unreachable();
   }
 

@@ -2,15 +2,15 @@ import type { Blocks } from '../blocks.ts';
 import type { Cpu } from '../cpu.ts';
 import type { Callees } from '../generate/emitter.ts';
 import { codeSizeOf } from '../generate/form.ts';
-import { FixedHandler, type FunctionSource, type Handlers } from '../generate/handlers.ts';
+import { FixedHandler, type Handlers } from '../generate/handlers.ts';
 import { Record } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { TranslationEmitter, type Edge, type Guess } from './emitter.ts';
 import { RegionFunction } from './function.ts';
-import { STORED, translationGroup, type KnownFlags } from './lazy-flags.ts';
+import { STORED, type KnownFlags } from './lazy-flags.ts';
+import { fallsThrough, jumpTarget, RegionFinder } from './finder.ts';
 import type { Region } from './region.ts';
-import { fallsThrough, jumpTarget, RegionFinder } from './region.ts';
 
 /**
  * Runs of a block before it is translated. Translating costs as much as some hundred runs save; in a boot, which is
@@ -25,27 +25,36 @@ const BATCH = 48;
  */
 const PATIENCE_MS = 20;
 
-/** A region that is in place: in the handler's place of its head's first record. */
+/**
+ * Instructions of a region for each time that a member which is not a way in has to run hotRuns times, before the region
+ * is translated again with it as one: that costs as much as some of its runs save.
+ */
+const INSTRUCTIONS_OF_ENTRY = 40;
+
+/** Where the first record of a way in, which counts runs no more, has its number among the ways. */
+const WAY = Record.IMMEDIATE;
+
+/** A region with its function, in the handler's place of the first record of each way in. */
 interface Translation {
-  head: number;
+  readonly region: Region;
+  /** -1 as long as it is planned. */
   slot: number;
-  /** First records of all its blocks. */
-  members: number[];
 }
 
 /**
  * The second tier: the region of a block that has run often becomes one WebAssembly function, put in the place
- * of its first record's handler. Links, the jump cache and invalidation go on working by that record.
+ * of its ways' first records' handlers. Links, the jump cache and invalidation go on working by those records.
  */
 export class Translator {
   private readonly cpu: Cpu;
   private readonly handlers: Handlers;
   private readonly blocks: Blocks;
-  private readonly finder: RegionFinder;
+  private readonly finder: RegionFinder<Translation>;
   private readonly batch: number;
   private waiting: number[] = [];
   /** By the first record of each block in it. */
-  private readonly translations = new Map<number, Set<Translation>>();
+  private readonly translations = new Map<number, Translation>();
+  private readonly hotRuns: number;
   private nextFlush = 0;
   translated = 0;
   /** Time that translating took. */
@@ -55,9 +64,10 @@ export class Translator {
     this.cpu = cpu;
     this.handlers = handlers;
     this.blocks = blocks;
+    this.hotRuns = hotRuns;
     // Who wants everything translated at once (tests) doesn't want to wait for company.
     this.batch = hotRuns === 1 ? 1 : BATCH;
-    this.finder = new RegionFinder(cpu, blocks, handlers, hotRuns);
+    this.finder = new RegionFinder(cpu, blocks, handlers, hotRuns, (record) => this.translations.get(record));
   }
 
   /** Takes note of a hot block, by its first record; translates when enough are there. */
@@ -74,16 +84,19 @@ export class Translator {
   /** Translates what waits. */
   private flush(now = performance.now()): void {
     this.nextFlush = now + PATIENCE_MS;
-    const heads = this.waiting.flatMap((record) => {
-      const block = this.blocks.blockAt(record);
-      return block !== undefined && this.isCounting(record) ? [block] : [];
-    });
+    const planned = new Set<Translation>();
+    for (const record of this.waiting) this.plan(record, planned);
     this.waiting = [];
-    if (heads.length === 0) return;
-    const regions = heads.map((head) => this.finder.find(head));
-    const slots = this.handlers.compileFunctions(regions.map((region) => this.sourceOf(region)));
-    regions.forEach((region, i) => this.install(region, slots[i]));
-    this.translated += regions.length;
+    if (planned.size === 0) return;
+    const slots = this.handlers.compileFunctions(
+      [...planned].map(
+        ({ region }) =>
+          (f, callees) =>
+            this.build(region, f, callees),
+      ),
+    );
+    [...planned].forEach((translation, i) => this.install(translation, slots[i]));
+    this.translated += planned.size;
     this.nanoseconds += (performance.now() - now) * 1e6;
   }
 
@@ -91,15 +104,52 @@ export class Translator {
     return this.cpu.words[record >>> 2] === FixedHandler.COUNTING;
   }
 
-  private install({ members }: Region, slot: number): void {
-    const head = members[0].block.record;
-    const translation = { head, slot, members: members.map(({ block }) => block.record) };
-    for (const record of translation.members) {
-      const known = this.translations.get(record);
-      if (known) known.add(translation);
-      else this.translations.set(record, new Set([translation]));
+  private plan(record: number, planned: Set<Translation>): void {
+    const head = this.blocks.blockAt(record);
+    if (head === undefined || !this.isCounting(record)) return;
+    const own = this.translations.get(record);
+    const isWay = ({ region }: Translation): boolean =>
+      region.ways.some((index) => region.members[index].block.record === record);
+    if (own !== undefined && own.slot < 0 && isWay(own)) return;
+    const { region, absorbed } = this.finder.find(head);
+    for (const translation of absorbed) {
+      planned.delete(translation);
+      this.remove(translation);
     }
-    this.cpu.words[head >>> 2] = slot;
+    const translation = { region, slot: -1 };
+    planned.add(translation);
+    for (const { block } of region.members) this.translations.set(block.record, translation);
+  }
+
+  private install(translation: Translation, slot: number): void {
+    const { words } = this.cpu;
+    const { members, ways, instructions } = translation.region;
+    translation.slot = slot;
+    const runs = this.hotRuns * Math.ceil(instructions / INSTRUCTIONS_OF_ENTRY);
+    for (const { block } of members) {
+      if (this.hotRuns > 1 && this.isCounting(block.record)) {
+        words[(block.record + Record.IMMEDIATE) >>> 2] = runs;
+      }
+    }
+    ways.forEach((index, way) => {
+      const { record } = members[index].block;
+      words[record >>> 2] = slot;
+      words[(record + WAY) >>> 2] = way;
+    });
+  }
+
+  /** Takes a region away; its blocks are still good, and have to become hot again. */
+  private remove({ region, slot }: Translation): void {
+    const { words } = this.cpu;
+    for (const { block } of region.members) {
+      this.translations.delete(block.record);
+      if (slot < 0 || words[block.record >>> 2] !== slot) continue;
+      words[block.record >>> 2] = FixedHandler.COUNTING;
+      words[(block.record + Record.IMMEDIATE) >>> 2] = this.blocks.runsUntilHot(
+        block.host - (block.host % 4096),
+      );
+    }
+    if (slot >= 0) this.handlers.release(slot);
   }
 
   /** Drops what waits: its records' memory is used for other blocks now. */
@@ -107,41 +157,19 @@ export class Translator {
     this.waiting = [];
   }
 
-  /** A block was dropped: so are the regions that it is in. */
+  /** A block was dropped: so is the region that it is in. */
   release(record: number): void {
-    const translations = this.translations.get(record);
-    if (translations === undefined) return;
-    const { words } = this.cpu;
-    for (const translation of translations) {
-      const { head, slot, members } = translation;
-      for (const member of members) {
-        const others = this.translations.get(member)!;
-        others.delete(translation);
-        if (others.size === 0) this.translations.delete(member);
-      }
-      if (words[head >>> 2] === slot) {
-        // Its head is still good: it has to become hot again.
-        words[head >>> 2] = FixedHandler.COUNTING;
-        const host = this.blocks.blockAt(head)?.host ?? 0;
-        words[(head + Record.IMMEDIATE) >>> 2] = this.blocks.runsUntilHot(host - (host % 4096));
-      }
-      this.handlers.release(slot);
-    }
-  }
-
-  private sourceOf(region: Region): FunctionSource {
-    const { words } = this.cpu;
-    const groups = region.members.flatMap(({ records }) =>
-      records.flatMap((record) => this.handlers.meaningOf(words[record >>> 2])?.meaning.group ?? []),
-    );
-    return { groups: [...groups, translationGroup], build: (f, callees) => this.build(region, f, callees) };
+    const translation = this.translations.get(record);
+    if (translation !== undefined) this.remove(translation);
   }
 
   private build(region: Region, f: FunctionBuilder, callees: Callees): void {
     const [head] = region.members;
     const codeSize = codeSizeOf(head.block.context);
     const frame = new RegionFunction(f, callees, codeSize);
-    frame.build(() => new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write());
+    frame.build(region.ways.length > 1, () =>
+      new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write(),
+    );
   }
 }
 
@@ -174,7 +202,7 @@ class RegionBody {
   }
 
   write(): void {
-    this.flagsAt[0] = STORED;
+    for (const way of this.region.ways) this.flagsAt[way] = STORED;
     const last = this.region.members.length - 1;
     if (this.region.dispatched.size === 0) {
       this.level(-1, 0, last);
@@ -201,10 +229,10 @@ class RegionBody {
     this.upTo(cuts.length, cuts, head, first, last);
   }
 
-  /** At the start of the outermost level: goes to the member that was asked for. */
+  /** At the start of the outermost level: goes to the member that was asked for, by its number among the ways. */
   private dispatch(): void {
     const { f, dispatch } = this.frame;
-    const others = [...this.region.dispatched].filter((one) => one !== 0);
+    const [, ...others] = this.region.ways;
     f.block((first) => f.switch(dispatch, [first, ...others.map((to) => this.forwards[to]!), first]));
   }
 
@@ -215,7 +243,7 @@ class RegionBody {
         this.upTo(count - 1, cuts, head, first, last);
       });
     }
-    if (count === 0 && head < 0 && this.dispatcher !== undefined) this.dispatch();
+    if (count === 0 && head < 0 && this.region.ways.length > 1) this.dispatch();
     const from = count === 0 ? first : cuts[count - 1];
     const to = count === cuts.length ? last : cuts[count] - 1;
     for (let i = from; i <= to; i++) {
@@ -270,15 +298,10 @@ class RegionBody {
     }
     if (!region.dispatched.has(to)) return { back: true, jump: () => f.break(this.backwards[to]!) };
     const jump = (): void => {
-      f.set(frame.dispatch, i32.const(this.dispatchNumber(to)));
+      f.set(frame.dispatch, i32.const(region.ways.indexOf(to)));
       f.break(this.dispatcher!);
     };
     return { back: true, jump };
-  }
-
-  /** 0 is the first member. */
-  private dispatchNumber(index: number): number {
-    return index === 0 ? 0 : [...this.region.dispatched].filter((one) => one !== 0).indexOf(index) + 1;
   }
 }
 

@@ -32,7 +32,7 @@ const ATOMIC = 0xfe;
 /** The body of one function: statements are written as they are called. */
 export class FunctionBuilder {
   readonly module: ModuleBuilder;
-  readonly index: number;
+  private readonly position: number;
   private code = new ByteWriter(256);
   private readonly front = new ByteWriter(64);
   private readonly locals: Type[] = [];
@@ -41,11 +41,17 @@ export class FunctionBuilder {
   private depth = 0;
   private opened = 0;
 
-  constructor(module: ModuleBuilder, index: number, signature: Signature) {
+  /** `position`: among the functions that the module defines. */
+  constructor(module: ModuleBuilder, position: number, signature: Signature) {
     this.module = module;
-    this.index = index;
+    this.position = position;
     this.parameters = signature.parameters;
     this.parameterCount = signature.parameters.length;
+  }
+
+  /** Its number in the module, for calls: after all imports, of which there can be no more then. */
+  get index(): number {
+    return this.module.numberOf(this.position);
   }
 
   parameter<T extends Type>(type: T, index: number): Local<T> {
@@ -305,7 +311,8 @@ export class ModuleBuilder {
   private readonly typeBytes: Uint8Array[] = [];
   private readonly imports: { name: string; reference: FunctionReference }[] = [];
   private readonly functions: { builder: FunctionBuilder; signature: Signature; exportName?: string }[] = [];
-  private readonly elements: { slot: number; index: number }[] = [];
+  private readonly elements: { slot: number; reference: FunctionReference }[] = [];
+  private isNumbered = false;
   private readonly memoryPages: number;
   /** Set by what needs the table: a module without is much cheaper to instantiate in older versions of V8. */
   usesTable = false;
@@ -329,24 +336,30 @@ export class ModuleBuilder {
     return this.types.push(key) - 1;
   }
 
-  /** Imports env[name]. All imports come before the first function. */
+  /** Imports env[name]. Imports come before functions: once one of those has a number there can be no more. */
   import(name: string, signature: Signature): FunctionReference {
-    if (this.functions.length > 0) throw new Error(`import ${name}: imports come before functions`);
+    if (this.isNumbered) throw new Error(`import ${name}: the functions have their numbers already`);
     const reference = { index: this.imports.length, signature };
     this.imports.push({ name, reference });
     return reference;
   }
 
   function(signature: Signature, exportName?: string): FunctionBuilder & FunctionReference {
-    const builder = new FunctionBuilder(this, this.imports.length + this.functions.length, signature);
+    const builder = new FunctionBuilder(this, this.functions.length, signature);
     this.functions.push({ builder, signature, exportName });
     return Object.assign(builder, { signature });
+  }
+
+  /** The number of the function at a position among those that are defined here. */
+  numberOf(position: number): number {
+    this.isNumbered = true;
+    return this.imports.length + position;
   }
 
   /** Puts a function into the imported table when the module is instantiated. */
   element(slot: number, reference: FunctionReference): void {
     this.usesTable = true;
-    this.elements.push({ slot, index: reference.index });
+    this.elements.push({ slot, reference });
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
@@ -393,12 +406,12 @@ export class ModuleBuilder {
     if (this.usesTable) {
       section(out, 9, (body) => {
         body.unsigned(this.elements.length);
-        for (const { slot, index } of this.elements) {
+        for (const { slot, reference } of this.elements) {
           body.byte(0);
           i32.const(slot).write(body);
           body.byte(0x0b);
           body.unsigned(1);
-          body.unsigned(index);
+          body.unsigned(reference.index);
         }
       });
     }

@@ -2,21 +2,22 @@ import { describe, expect, it } from 'vitest';
 import { Region, type Member } from '../../../main/emulator/translate/region.ts';
 
 /** Members by the places they jump to: as if each were at position 10 times its number. */
-function region(edges: number[][], guesses: Record<number, number[]> = {}): Region {
+function region(edges: number[][], guesses: Record<number, number[]> = {}, entries = [0]): Region {
   const members = edges.map((direct, i): Member => ({
-    block: { host: 10 * i, context: 0, record: 32 * i, count: 2, start: 10 * i, end: 10 * i + 10 },
+    block: { host: 10 * i, context: 0, record: 32 * i, count: 2, room: 2, start: 10 * i, end: 10 * i + 10 },
     position: 10 * i,
     records: [],
     direct: direct.map((to) => 10 * to),
     guesses: (guesses[i] ?? []).map((to) => 10 * to),
   }));
-  return new Region(members);
+  return new Region(members, new Set(entries.map((i) => 10 * i)));
 }
 
 const cases: {
   name: string;
   edges: number[][];
   guesses?: Record<number, number[]>;
+  entries?: number[];
   loops: Record<number, number>;
   dispatched: number[];
 }[] = [
@@ -35,16 +36,16 @@ const cases: {
     dispatched: [],
   },
   {
-    name: 'a jump into the middle of a loop: its members are dispatched',
+    name: 'a jump into the middle of a loop: its head is dispatched',
     edges: [[1, 2], [2], [1, 3], []],
     loops: {},
-    dispatched: [1, 2],
+    dispatched: [1],
   },
   {
     name: 'the same through a loop around it',
     edges: [[1], [2, 3], [3], [2, 1, 4], []],
     loops: {},
-    dispatched: [1, 2, 3],
+    dispatched: [1, 2],
   },
   {
     name: 'a call in a loop: the callee lies before the return point',
@@ -58,13 +59,27 @@ const cases: {
     edges: [[1], [3], [1, 4], [], []],
     guesses: { 3: [2, 4] },
     loops: {},
-    dispatched: [1, 2, 3],
+    dispatched: [1, 2],
+  },
+  {
+    name: 'a way into the middle of a loop: its head is dispatched',
+    edges: [[1], [2], [1, 3], []],
+    entries: [0, 2],
+    loops: {},
+    dispatched: [1],
+  },
+  {
+    name: 'a way into a loop in a loop: the outer one is dispatched, the inner one stays',
+    edges: [[1], [2], [2, 3], [1, 4], []],
+    entries: [0, 2],
+    loops: { 2: 2 },
+    dispatched: [1],
   },
 ];
 
 describe('regions', () => {
-  it.each(cases)('$name', ({ edges, guesses, loops, dispatched }) => {
-    const { loopEnds, dispatched: found } = region(edges, guesses);
+  it.each(cases)('$name', ({ edges, guesses, entries, loops, dispatched }) => {
+    const { loopEnds, dispatched: found } = region(edges, guesses, entries);
     const ends = Object.fromEntries(loopEnds.flatMap((end, i) => (end === undefined ? [] : [[i, end]])));
     expect({ loops: ends, dispatched: [...found].sort() }).toEqual({ loops, dispatched });
   });
