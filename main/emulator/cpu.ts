@@ -285,11 +285,13 @@ export class Cpu {
   updateMode(): void {
     const code64 = this.code64;
     for (let index = 0; index < 6; index++) {
-      this.updateBounds(index);
       const slot = Field.SLOTS + 8 * (Slot.SEGMENT_BASE + index);
-      if (code64 && index < 4) this.set64(slot, 0, 0);
-      else if (code64) this.copy64(slot, this.baseField(index));
-      else this.set64(slot, this.get(this.baseField(index)), 0);
+      // 64-bit code has no limits, and is left through here.
+      if (!code64) {
+        this.updateBounds(index);
+        this.set64(slot, this.get(this.baseField(index)), 0);
+      } else if (index < 4) this.set64(slot, 0, 0);
+      else this.copy64(slot, this.baseField(index));
     }
 
     const cr0 = this.get(Field.CR0);
@@ -315,8 +317,9 @@ export class Cpu {
     if (aligned) context |= Context.ALIGNMENT;
     this.set(Field.CONTEXT, context);
     // Canonical addresses leave bits 48-62 equal to bit 47; adding the context there makes the keys of contexts
-    // disjoint. The CS base and limit are part of what the run loop checks, so they flush the cache instead.
-    this.set64(Field.JUMP_SALT, 0, context << 20);
+    // disjoint, and so does adding a bit for programs, which may not run the kernel's pages, nor it theirs under SMEP.
+    // The CS base and limit are part of what the run loop checks, so they flush the cache instead.
+    this.set64(Field.JUMP_SALT, 0, (context | (user ? Context.COUNT : 0)) << 20);
     this.set64(Field.STACK_MASK, code64 || stack32 ? -1 : 0xffff, code64 ? -1 : 0);
 
     const set = user

@@ -31,7 +31,6 @@ export const HELPERS = [
   'lsl',
   'verr',
   'verw',
-  'swapgs',
   'rdfsbase',
   'rdgsbase',
   'wrfsbase',
@@ -48,8 +47,6 @@ export const HELPERS = [
   'flushCaches',
   'xgetbv',
   'xsetbv',
-  'stac',
-  'clac',
   // Far transfers
   'farJump',
   'farCall',

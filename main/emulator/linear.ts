@@ -148,6 +148,7 @@ export class LinearMemory {
   /** 1, 2 or 4 bytes, unsigned. `user`: with the rights of CPL 3; else the processor's own access. */
   read(linear: number, bytes: number, user = false): number {
     const host = this.readHost(linear, bytes, user);
+    if (bytes === 4 && (host & 3) === 0) return this.cpu.words[host >>> 2] >>> 0;
     const memory = this.cpu.bytes;
     let value = 0;
     for (let i = bytes - 1; i >= 0; i--) value = value * 256 + memory[host + i];

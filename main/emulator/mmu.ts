@@ -32,6 +32,11 @@ const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
 const NO_TAG = 1;
 /** Upper half of the key of an entry of the jump cache that nothing matches. */
 const NO_JUMP_HIGH = 0x7fffffff;
+/** The same for one that is on a list. */
+const DROPPED_JUMP_HIGH = 0x7ffffffe;
+/** Bits of the upper half of a key that the salt of a context leaves alone. */
+const SALT_FREE = 0x000fffff;
+const PAGE = 4096;
 /** In the fourth word of an entry, beside the host page: the translation came from a large page; it is global. */
 const LARGE = 1;
 const GLOBAL = 2;
@@ -57,6 +62,9 @@ export class Mmu {
   private readonly isCode: (hostPage: number) => boolean;
   /** Entries in use: those that a load of CR3 drops, and global ones. */
   private readonly filled = [new Places(FILLED_MAXIMUM), new Places(FILLED_MAXIMUM)] as const;
+  /** Linear pages that the jump cache may know code of. */
+  private readonly jumpPages = new Set<number>();
+  private lastJumpPage = -1;
   /** The same for the jump cache. */
   private readonly jumps = [new Places(JUMP_CACHE_ENTRIES), new Places(JUMP_CACHE_ENTRIES)] as const;
   /** Gigabytes of linear addresses in which large pages were met since everything was flushed. */
@@ -81,7 +89,8 @@ export class Mmu {
     this.cpu = cpu;
     this.physical = physical;
     this.isCode = isCode;
-    this.flushAll();
+    const tables = (cpu.s + Area.TLB) >>> 2;
+    for (let i = 0; i < TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES; i++) cpu.words[tables + 4 * i] = NO_TAG;
     const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
     for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
       cpu.words[cache + 4 * i] = -1;
@@ -129,12 +138,16 @@ export class Mmu {
     const writable = access !== Access.WRITE || (this.pageDirty && !this.isCode(host));
     if (writable && !(access !== Access.FETCH && this.watched?.(linear))) {
       const words = cpu.words;
+      const filled = this.filled[this.pageGlobal ? 1 : 0];
+      if (!filled.add(at)) {
+        this.flushAll();
+        filled.add(at);
+      }
       words[at] = low & ~0xfff;
       words[at + 1] = high;
       words[at + 2] = host - (low & ~0xfff);
       words[at + 3] = host | (this.pageLarge ? LARGE : 0) | (this.pageGlobal ? GLOBAL : 0);
       if (this.pageLarge) this.largeIn.add(gigabyte(low, high));
-      if (!this.filled[this.pageGlobal ? 1 : 0].add(at)) this.flushAll();
     }
     return host + (low & 0xfff);
   }
@@ -283,22 +296,21 @@ export class Mmu {
 
   /** Forgets everything. */
   flushAll(): void {
-    const { cpu } = this;
-    const start = (cpu.s + Area.TLB) >>> 2;
-    const tables = TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES;
-    for (let i = 0; i < tables; i++) cpu.words[start + 4 * i] = NO_TAG;
-    for (const places of this.filled) places.count = 0;
+    for (const places of this.filled) this.dropFilled(places);
     this.largeIn.clear();
     this.flushJumps();
   }
 
   /** Forgets what is not global: a load of CR3. */
   flushLocal(): void {
-    const [local] = this.filled;
-    const { words } = this.cpu;
-    for (let i = 0; i < local.count; i++) words[local.at[i]] = NO_TAG;
-    local.count = 0;
+    this.dropFilled(this.filled[0]);
     this.dropJumps(this.jumps[0]);
+  }
+
+  private dropFilled(places: Places): void {
+    const { words } = this.cpu;
+    for (let i = 0; i < places.count; i++) words[places.at[i]] = NO_TAG;
+    places.count = 0;
   }
 
   /** INVLPG: one page, of whatever size. */
@@ -314,8 +326,10 @@ export class Mmu {
       }
     }
     // A large page has many entries here; a gigabyte is the largest.
-    if (this.largeIn.has(gigabyte(low, high))) this.flushLarge(low, high);
-    this.flushJumps();
+    if (this.largeIn.has(gigabyte(low, high))) {
+      this.flushLarge(low, high);
+      this.flushJumps();
+    } else if (this.jumpPages.has(Math.floor(linear / PAGE))) this.flushJumpsOf(low, high);
   }
 
   private flushLarge(low: number, high: number): void {
@@ -361,6 +375,28 @@ export class Mmu {
     cpu.words[at] = linearLow;
     cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
     cpu.words[at + 2] = record;
+    const page = linearHigh * (TWO_32 / PAGE) + (linearLow >>> 12);
+    if (page === this.lastJumpPage) return;
+    if (this.jumpPages.size === JUMP_CACHE_ENTRIES) this.flushJumps();
+    this.jumpPages.add((this.lastJumpPage = page));
+  }
+
+  /** Forgets the code of one page, whose entries lie in one piece of the cache. */
+  private flushJumpsOf(low: number, high: number): void {
+    const { words, s } = this.cpu;
+    const piece = ((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1) & -PAGE) >>> 0;
+    const start = (s + Area.JUMP_CACHE + 16 * piece) >>> 2;
+    for (let at = start; at < start + 4 * PAGE; at += 4) {
+      const same =
+        (words[at] & -PAGE) === (low & -PAGE) && (words[at + 1] & SALT_FREE) === (high & SALT_FREE);
+      // It stays on its list, which is allowed: who is dropped twice is dropped.
+      if (same) {
+        words[at] = -1;
+        words[at + 1] = DROPPED_JUMP_HIGH;
+      }
+    }
+    this.jumpPages.delete(high * (TWO_32 / PAGE) + (low >>> 12));
+    this.lastJumpPage = -1;
   }
 
   private codeLimit = 0xffffffff;
@@ -376,6 +412,8 @@ export class Mmu {
 
   flushJumps(): void {
     for (const places of this.jumps) this.dropJumps(places);
+    this.jumpPages.clear();
+    this.lastJumpPage = -1;
   }
 
   private dropJumps(places: Places): void {

@@ -207,6 +207,7 @@ export class Processor {
         modifySlow: (_s, bytes) => this.modifySlow(bytes),
         modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
+        ending: (_s, record, number) => this.ending(record, number),
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );
@@ -321,6 +322,27 @@ export class Processor {
     } finally {
       this.running = 0;
     }
+  }
+
+  /** A helper that ends its block: 0 when generated code may go on at RIP. */
+  private ending(record: number, number: number): number {
+    const code = this.helper(record, number);
+    if (code === 0) {
+      this.setRipFromRecord(record, this.recordLength(record));
+      this.retired1(record);
+    } else if (code !== Leave.RETIRED) return code;
+    return this.mayGoOn() ? 0 : Leave.RETIRED;
+  }
+
+  /** Whether the run loop has nothing to look at after an instruction that it usually looks around after. */
+  private mayGoOn(): boolean {
+    const { cpu, debug, inspector } = this;
+    if ((cpu.get(Field.BUDGET) | cpu.get(Field.PENDING)) < 0 || this.exitAfter !== Exit.NONE) return false;
+    if (this.stepping || debug.active || inspector.step || inspector.hasCode) return false;
+    if (this.intWindow || this.nmiWindow || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
+      return false;
+    }
+    return !debug.owesTrap();
   }
 
   // ---- Where instructions are ---------------------------------------------------------------------------

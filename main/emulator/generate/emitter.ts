@@ -14,7 +14,7 @@ import {
 import { call, type FunctionBuilder, type FunctionReference } from '../wasm/module.ts';
 import { cut, extend, loadBits } from './bits.ts';
 import { Flags } from './flags.ts';
-import { Addressing, type Form } from './form.ts';
+import { Addressing, Context, type Form } from './form.ts';
 import { HANDLER } from './runtime.ts';
 
 /** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
@@ -427,6 +427,10 @@ export class Emitter {
   protected tableAddress(table: number): I32 {
     return this.field32(table);
   }
+  /** Changes to another table. */
+  setTable(table: number, address: I32): void {
+    this.setField32(table, address);
+  }
 
   private prepareSlow(linear: I64, segment: SegmentChoice): void {
     this.setField64(Field.ACCESS_ADDRESS, linear);
@@ -500,6 +504,18 @@ export class Emitter {
   helper(number: number): void {
     const result = this.f.let(call(this.callees('helper'), 'i32', this.s, this.d, i32.const(number)));
     this.f.if(result, () => this.leave(result));
+  }
+
+  /**
+   * The same for a helper that may change RIP, the mode or the exits that are armed: the block ends with it, and goes on
+   * at RIP unless the run loop has something to look at.
+   */
+  endWithHelper(number: number): void {
+    const result = this.f.let(call(this.callees('ending'), 'i32', this.s, this.d, i32.const(number)));
+    this.f.if(result, () => this.leave(result));
+    const rip = this.f.let(this.field64(Field.RIP));
+    const is64 = i32.eq(i32.and(this.field32(Field.CONTEXT), Context.CODE_MASK), Context.CODE_64);
+    this.jumpThroughCache(rip, select(is64, rip, cut(32, i64.add(rip, this.segmentBase(1)))));
   }
 
   /** A library routine or service by name. */
@@ -623,7 +639,12 @@ export class Emitter {
   protected lookup(): void {
     const f = this.f;
     const rip = f.let(this.field64(Field.RIP));
-    const linear = f.let(this.form.codeSize === 64 ? rip : cut(32, i64.add(rip, this.segmentBase(1))));
+    this.jumpThroughCache(rip, this.form.codeSize === 64 ? rip : cut(32, i64.add(rip, this.segmentBase(1))));
+  }
+
+  private jumpThroughCache(rip: I64, address: I64): void {
+    const f = this.f;
+    const linear = f.let(address);
     const key = i64.add(linear, this.field64(Field.JUMP_SALT));
     const low = f.let(i32.wrap(linear));
     const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);

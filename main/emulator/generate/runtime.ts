@@ -18,5 +18,7 @@ export const SERVICES = {
   modifyCommit: { parameters: ['i32', 'i32'] },
   /** (s, record, number of the helper): an instruction done in TypeScript; 0 to go on, else a Leave code. */
   helper: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
+  /** The same for one that ends its block: 0 to go on at RIP, wherever that leads. */
+  ending: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
 } as const satisfies Record<string, Signature>;
 export type Service = keyof typeof SERVICES;

@@ -119,6 +119,12 @@ export class Debug {
     return this.afterStep(false);
   }
 
+  /** After an instruction that left TF clear: whether afterTransfer() has something to tell all the same. */
+  owesTrap(): boolean {
+    this.trapsByNewFlag = false;
+    return this.taskTrap;
+  }
+
   onTask(trap: boolean): void {
     const { cpu } = this.p;
     if (cpu.get(DR7) & LOCAL) {

@@ -179,18 +179,6 @@ const verify =
     return CONTINUE;
   };
 
-function swapgs(p: Processor): number {
-  requireKernel(p);
-  const { cpu } = p;
-  const field = cpu.baseField(SegmentIndex.GS);
-  const low = cpu.get(field);
-  const high = cpu.high(field);
-  cpu.copy64(field, Field.KERNEL_GS_BASE);
-  cpu.set64(Field.KERNEL_GS_BASE, low, high);
-  cpu.updateMode();
-  return CONTINUE;
-}
-
 function baseAccess(index: number, write: boolean): Helper {
   return (p, record, size) => {
     const { cpu } = p;
@@ -283,14 +271,6 @@ function xsetbv(p: Processor): number {
   p.cpu.set64(Field.XCR0, value, 0);
   return CONTINUE;
 }
-
-const setAccess =
-  (on: boolean): Helper =>
-  (p) => {
-    if (p.cpu.cpl !== 0) throw new GuestFault(Vector.UD);
-    p.cpu.eflags = on ? p.cpu.eflags | Eflags.AC : p.cpu.eflags & ~Eflags.AC;
-    return CONTINUE;
-  };
 
 /** ENTER (SDM vol. 2): the frame's size is the first immediate, the nesting level the second. */
 function enter(p: Processor, record: number, bits: number): number {
@@ -394,7 +374,6 @@ const TABLE: Record<HelperName, Helper> = {
   lsl,
   verr: verify('verr'),
   verw: verify('verw'),
-  swapgs,
   rdfsbase: baseAccess(SegmentIndex.FS, false),
   rdgsbase: baseAccess(SegmentIndex.GS, false),
   wrfsbase: baseAccess(SegmentIndex.FS, true),
@@ -422,8 +401,6 @@ const TABLE: Record<HelperName, Helper> = {
   },
   xgetbv,
   xsetbv,
-  stac: setAccess(true),
-  clac: setAccess(false),
   farJump: transfer((p, size) =>
     farTransfer(p, false, p.cpu.get(Field.HELPER_SELECTOR) & 0xffff, valueLow(p), valueHigh(p), size),
   ),

@@ -112,6 +112,10 @@ export class TranslationEmitter extends Emitter {
   protected override tableAddress(table: number): I32 {
     return this.region.table(table);
   }
+  override setTable(table: number, address: I32): void {
+    super.setTable(table, address);
+    this.region.reloadTable(table);
+  }
   protected override budget(): I32 {
     return this.region.budget;
   }
@@ -139,6 +143,9 @@ export class TranslationEmitter extends Emitter {
   }
 
   override helper(): void {
+    this.handOver();
+  }
+  override endWithHelper(): void {
     this.handOver();
   }
 

@@ -90,6 +90,9 @@ export class RegionFunction {
     cached.used = true;
     return cached.local;
   }
+  reloadTable(field: number): void {
+    this.f.set(this.tables.get(field)!.local, i32.load(this.s, field));
+  }
 
   /**
    * Writes the whole function around its body, which must not run off its end. `several`: there is more than one way

@@ -75,6 +75,9 @@ export class HandlerRunner implements CaseRunner {
       writeSlow: (_s: number, bytes: number) => this.writeSlow(bytes),
       modifySlow: (_s: number, bytes: number) => this.access(bytes, true),
       modifyCommit: () => undefined,
+      ending: () => {
+        throw new Error('no helpers here');
+      },
       helper: () => {
         throw new Error('a helper was called');
       },

@@ -1,7 +1,7 @@
 import { OperandKind } from '../../instruction.ts';
 import { helperNumber, SEGMENT_OF_RECORD, type HelperName } from '../../helpers.ts';
-import { Field, Record, Segment, SegmentIndex } from '../../state.ts';
-import { i32, i64, type I32 } from '../../wasm/expression.ts';
+import { Field, Record, Segment, SegmentIndex, Slot, TlbKind, tlbOffset, TlbSet } from '../../state.ts';
+import { i32, i64, select, type I32 } from '../../wasm/expression.ts';
 import { cut, type Emitter } from '../emitter.ts';
 import { carryFlag, condition, setCarry } from '../flags.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
@@ -93,6 +93,37 @@ function sti(c: Emitter): void {
   });
 }
 
+const AC = 0x40000;
+const SMAP = 1 << 21;
+
+/** STAC and CLAC: under SMAP the kernel's accesses go through another set of tables while AC is set. */
+function setAccess(on: boolean): Semantics {
+  return (c) => {
+    c.f.if(c.field32(Field.CPL), () => c.raise(i32.const(6)));
+    const flags = c.field32(Field.EFLAGS);
+    c.setField32(Field.EFLAGS, on ? i32.or(flags, AC) : i32.and(flags, ~AC));
+    const allowed = on ? c.f.let(i32.and(c.field32(Field.CR4), SMAP)) : i32.const(0);
+    for (const [field, kind] of [
+      [Field.TLB_READ, TlbKind.READ],
+      [Field.TLB_WRITE, TlbKind.WRITE],
+    ] as const) {
+      const offset = (set: number): I32 => i32.const(tlbOffset(set, kind));
+      const both = select(allowed, offset(TlbSet.SUPERVISOR_AC), offset(TlbSet.SUPERVISOR));
+      c.setTable(field, i32.add(c.s, on ? both : offset(TlbSet.SUPERVISOR)));
+    }
+  };
+}
+
+function swapgs(c: Emitter): void {
+  c.requireKernel();
+  const field = Field.SEGMENTS + Segment.SIZE * SegmentIndex.GS + Segment.BASE;
+  const program = c.f.let(c.field64(field));
+  const kernel = c.f.let(c.field64(Field.KERNEL_GS_BASE));
+  c.setField64(Field.KERNEL_GS_BASE, program);
+  c.setField64(field, kernel);
+  c.setField64(Field.SLOTS + 8 * (Slot.SEGMENT_BASE + SegmentIndex.GS), kernel);
+}
+
 function setDirection(down: boolean): Semantics {
   return (c) => {
     const flags = c.field32(Field.EFLAGS);
@@ -105,8 +136,7 @@ function setDirection(down: boolean): Semantics {
 function ends(name: HelperName, prepare?: Semantics): Semantics {
   return (c) => {
     prepare?.(c);
-    c.helper(helperNumber(name, c.form.operandSize));
-    c.leaveRetired();
+    c.endWithHelper(helperNumber(name, c.form.operandSize));
   };
 }
 
@@ -221,8 +251,7 @@ function shadowOfStack(c: Emitter): void {
 /** Software interrupts: the kind tells INT n (0) from INT3, INTO and INT1. */
 function interrupt(kind: number): Semantics {
   return (c) => {
-    c.helper(helperNumber('interrupt', kind));
-    c.leaveRetired();
+    c.endWithHelper(helperNumber('interrupt', kind));
   };
 }
 
@@ -274,6 +303,9 @@ export const control: SemanticsGroup = {
     std: setDirection(true),
     cli,
     sti,
+    stac: setAccess(true),
+    clac: setAccess(false),
+    swapgs,
     in: helps('in', value(1)),
     out: helps('out', value(0)),
     monitor: helps('monitor'),
@@ -324,7 +356,6 @@ export const control: SemanticsGroup = {
     hlt: ends('hlt'),
     popf: ends('popf'),
     wrmsr: ends('wrmsr'),
-    swapgs: ends('swapgs'),
     wrfsbase: ends('wrfsbase'),
     wrgsbase: ends('wrgsbase'),
     lldt: ends('lldt', kernelValue(true)),
@@ -340,8 +371,6 @@ export const control: SemanticsGroup = {
       c.setField64(Field.HELPER_VALUE, c.read(0));
     }),
     xsetbv: ends('xsetbv'),
-    stac: ends('stac'),
-    clac: ends('clac'),
     les: loadFarPointer(0),
     lds: loadFarPointer(3),
     lss: loadFarPointer(2),
