@@ -6,6 +6,7 @@ import {
   FlowControl,
   Instruction,
   Mnemonic,
+  OpKind,
   Register,
   RflagsBits,
 } from 'iced-x86';
@@ -24,6 +25,10 @@ export interface Found {
   flagsUndefined: number;
   approximate: boolean;
   branch: boolean;
+  /** One of its operands is in memory. */
+  memory: boolean;
+  /** It has a REPE or REPNE prefix. */
+  repeated: boolean;
   /** FS or GS is the segment of its memory operand. */
   baseAdded: boolean;
 }
@@ -59,13 +64,16 @@ export function inspect(bytes: Uint8Array): Found {
       flagsUndefined: 0,
       approximate: false,
       branch: false,
+      memory: false,
+      repeated: false,
       baseAdded: false,
     };
     return { code, length: length || bytes.length, mnemonic: 'invalid', ...none };
   }
   const mnemonic = mnemonicOf(code);
   // A count of zero changes no flag: these may leave the flags of the instruction before.
-  const maybe = COUNTED.has(mnemonic) || instruction.hasRepPrefix || instruction.hasRepnePrefix;
+  const repeated = instruction.hasRepPrefix || instruction.hasRepnePrefix;
+  const maybe = COUNTED.has(mnemonic) || repeated;
   // iced takes OF for unchanged when a rotation through carry comes around to where it was.
   const around = (mnemonic === 'rcl' || mnemonic === 'rcr') && !BY_ONE.test(Code[code]) ? RflagsBits.OF : 0;
   return {
@@ -77,6 +85,8 @@ export function inspect(bytes: Uint8Array): Found {
     flagsUndefined: instruction.rflagsUndefined | around,
     approximate: APPROXIMATE.has(mnemonic),
     branch: instruction.flowControl !== FlowControl.Next,
+    memory: [...Array(instruction.opCount).keys()].some((i) => instruction.opKind(i) === OpKind.Memory),
+    repeated,
     baseAdded: instruction.segmentPrefix === Register.FS || instruction.segmentPrefix === Register.GS,
   };
 }
