@@ -41,6 +41,11 @@ export function isMemoryFault(vector: number): boolean {
   return vector === 12 || vector === 13 || vector === 14;
 }
 
+/** Whether an unmasked exception is pending, by the status word of an image. */
+export function isPending(image: Uint8Array, statusAt: number): boolean {
+  return (image[statusAt] & 0x80) !== 0;
+}
+
 /** The window's writable part as a run left it. */
 export function windowAfter(result: Result, made: Case): Uint8Array {
   const window = new Uint8Array(WINDOW_WRITABLE);
