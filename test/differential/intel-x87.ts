@@ -1,7 +1,7 @@
 import { Code } from 'iced-x86';
 import { CODE, Fxsave } from './case.ts';
 import type { Found } from './inspect.ts';
-import { instructionAt, isMemoryFault, isPending, partsWithin, windowAfter } from './tolerance.ts';
+import { instructionAt, isAccessFault, isPending, partsWithin, windowAfter } from './tolerance.ts';
 import type { Context, Part } from './tolerance.ts';
 import { imagesIn, storesImage } from './x87-images.ts';
 
@@ -57,7 +57,7 @@ const MASKS = 0x3f;
 export function exceptionWasFirst(context: Context): boolean {
   const { native, other, instructions } = context;
   const at = instructionAt(context, other.rip);
-  const store = isMemoryFault(other.vector) && X87_STORES.test(at?.mnemonic ?? '');
+  const store = isAccessFault(other.vector) && X87_STORES.test(at?.mnemonic ?? '');
   if (!store || native.rip === other.rip || (other.fxsave[Fxsave.FCW] & MASKS) === MASKS) return false;
   const fip = new DataView(native.fxsave.buffer, native.fxsave.byteOffset).getBigUint64(Fxsave.FIP, true);
   const taken = instructions.some((one) => NO_WAIT.has(one.mnemonic));
@@ -72,7 +72,7 @@ const REGISTERS = 8;
 export function topOfMmxStore(context: Context): Part | undefined {
   const { native, other } = context;
   const at: Found | undefined = instructionAt(context, native.rip);
-  const same = native.rip === other.rip && native.vector === other.vector && isMemoryFault(native.vector);
+  const same = native.rip === other.rip && native.vector === other.vector && isAccessFault(native.vector);
   if (!same || !MMX_STORES.has(at?.code ?? Code.INVALID)) return undefined;
   if ((native.fxsave[Fxsave.FSW + 1] & (TOP >> 8)) !== 0) return undefined;
   // The image has the registers from ST(0) on, and which one that is has changed.

@@ -41,6 +41,11 @@ export function isMemoryFault(vector: number): boolean {
   return vector === 12 || vector === 13 || vector === 14;
 }
 
+/** The same, and #AC. */
+export function isAccessFault(vector: number): boolean {
+  return isMemoryFault(vector) || vector === 17;
+}
+
 /** Whether an unmasked exception is pending, by the status word of an image. */
 export function isPending(image: Uint8Array, statusAt: number): boolean {
   return (image[statusAt] & 0x80) !== 0;

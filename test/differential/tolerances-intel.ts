@@ -1,7 +1,7 @@
 import { Code } from 'iced-x86';
 import { otherNaNs } from './dot-products.ts';
 import { exceptionWasFirst, pointerRegisters, pointersInMemory, topOfMmxStore } from './intel-x87.ts';
-import { instructionAt, isMemoryFault } from './tolerance.ts';
+import { instructionAt, isAccessFault } from './tolerance.ts';
 import type { Tolerance } from './tolerance.ts';
 
 /** What Intel's processors do in their own way: the emulated one follows AMD's, and says so in CPUID. */
@@ -40,7 +40,7 @@ export const intelTolerances: readonly Tolerance[] = [
     ignore: (context) => {
       const { native, other } = context;
       const at = instructionAt(context, native.rip);
-      const fault = isMemoryFault(native.vector) || native.vector === ALIGNMENT_CHECK;
+      const fault = isAccessFault(native.vector);
       return fault && native.rip === other.rip && at?.repeated && COMPARES_STRINGS.test(at.mnemonic)
         ? { rflags: STATUS_FLAGS }
         : undefined;
@@ -53,7 +53,7 @@ export const intelTolerances: readonly Tolerance[] = [
     ignore: (context) => {
       const { native, other } = context;
       const at = instructionAt(context, native.rip);
-      const both = native.rip === other.rip && isMemoryFault(native.vector) && isMemoryFault(other.vector);
+      const both = native.rip === other.rip && isAccessFault(native.vector) && isAccessFault(other.vector);
       if (!both || !COMPARES_TWO.test(at?.mnemonic ?? '')) return undefined;
       return { parts: ['exception', 'cr2'], error: -1 };
     },
