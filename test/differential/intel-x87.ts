@@ -20,7 +20,7 @@ function pointersThatCount(context: Context, fip: bigint): { opcode: boolean; da
 /** Names of the pointers in the registers that do not count. */
 export function pointerRegisters(context: Context): string[] {
   const { native } = context;
-  if (!isPending(native.fxsave, Fxsave.FSW)) return ['fop', 'fip', 'fdp'];
+  if (!isPending(native.fxsave, Fxsave.FSW)) return ['fop', 'fdp'];
   const view = new DataView(native.fxsave.buffer, native.fxsave.byteOffset);
   const counts = pointersThatCount(context, view.getBigUint64(Fxsave.FIP, true));
   return [...(counts.opcode ? [] : ['fop']), ...(counts.data ? [] : ['fdp'])];
