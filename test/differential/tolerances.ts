@@ -50,13 +50,19 @@ function real(image: Uint8Array, at: number): number {
   return (word & 0x8000 ? -1 : 1) * (view.getUint32(4, true) / 2 ** 31) * 2 ** exponent;
 }
 
-/** Units in the last place between two significands of the same sign and exponent; Infinity where those differ. */
+/** A number that counts units in the last place: the largest of one exponent and the smallest of the next are 1 apart. */
+function ordinal(view: DataView): bigint {
+  const exponent = BigInt(view.getUint16(8, true) & 0x7fff);
+  return (exponent << 63n) | BigInt.asUintN(63, view.getBigUint64(0, true));
+}
+
+/** Units in the last place between two extended reals of the same sign. */
 function unitsApart(a: Uint8Array, b: Uint8Array, at: number): number {
   const one = new DataView(a.buffer, a.byteOffset + at, 10);
   const two = new DataView(b.buffer, b.byteOffset + at, 10);
-  if (one.getUint16(8, true) !== two.getUint16(8, true)) return real(a, at) === real(b, at) ? 0 : Infinity;
-  const difference = one.getBigUint64(0, true) - two.getBigUint64(0, true);
-  return Math.abs(Number(difference));
+  const sameSign = ((one.getUint8(9) ^ two.getUint8(9)) & 0x80) === 0;
+  if (!sameSign) return real(a, at) === real(b, at) ? 0 : Infinity;
+  return Math.abs(Number(ordinal(one) - ordinal(two)));
 }
 
 /** Manuals promise less than 1 unit of error; two answers may then be this far apart. */
