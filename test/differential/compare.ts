@@ -1,5 +1,6 @@
 import { Fxsave, LINE } from './case.ts';
 import type { Case, Result } from './case.ts';
+import { memoryPart } from './tolerance.ts';
 import { ignoredParts } from './tolerances.ts';
 
 /** A place where two results differ: a register, a line of memory, or the end itself. */
@@ -28,9 +29,6 @@ export function compare(made: Case, native: Result, other: Result): Difference[]
   const ignored = ignoredParts(made, native, other);
   return ignored.everything ? [] : differences(made, native, other, ignored);
 }
-
-/** The name of eight bytes of the window. */
-export const memoryPart = (offset: number): string => `memory ${hex(offset, 4)}`;
 
 /** What is left out of a comparison. */
 export interface Ignored {

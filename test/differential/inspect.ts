@@ -6,6 +6,7 @@ import {
   FlowControl,
   Instruction,
   Mnemonic,
+  OpKind,
   Register,
   RflagsBits,
 } from 'iced-x86';
@@ -24,11 +25,22 @@ export interface Found {
   flagsUndefined: number;
   approximate: boolean;
   branch: boolean;
+  /** One of its operands is in memory. */
+  memory: boolean;
+  /** It has a REPE or REPNE prefix. */
+  repeated: boolean;
+  /** A string instruction whose addresses and counter have 32 bits. */
+  address32: boolean;
+  /** Numbers of the XMM registers among its operands, in their order; -1 where an operand is something else. */
+  xmm: number[];
   /** FS or GS is the segment of its memory operand. */
   baseAdded: boolean;
 }
 
 const COUNTED = new Set('rol ror rcl rcr shl sal shr sar shld shrd'.split(' '));
+
+/** Operands of string instructions. */
+const ADDRESSES_32 = new Set([OpKind.MemorySegESI, OpKind.MemorySegEDI, OpKind.MemoryESEDI]);
 
 const BY_ONE = /_1$/;
 
@@ -59,15 +71,21 @@ export function inspect(bytes: Uint8Array): Found {
       flagsUndefined: 0,
       approximate: false,
       branch: false,
+      memory: false,
+      repeated: false,
+      address32: false,
+      xmm: [],
       baseAdded: false,
     };
     return { code, length: length || bytes.length, mnemonic: 'invalid', ...none };
   }
   const mnemonic = mnemonicOf(code);
   // A count of zero changes no flag: these may leave the flags of the instruction before.
-  const maybe = COUNTED.has(mnemonic) || instruction.hasRepPrefix || instruction.hasRepnePrefix;
+  const repeated = instruction.hasRepPrefix || instruction.hasRepnePrefix;
+  const maybe = COUNTED.has(mnemonic) || repeated;
   // iced takes OF for unchanged when a rotation through carry comes around to where it was.
   const around = (mnemonic === 'rcl' || mnemonic === 'rcr') && !BY_ONE.test(Code[code]) ? RflagsBits.OF : 0;
+  const operands = [...Array(instruction.opCount).keys()];
   return {
     code,
     length,
@@ -77,6 +95,13 @@ export function inspect(bytes: Uint8Array): Found {
     flagsUndefined: instruction.rflagsUndefined | around,
     approximate: APPROXIMATE.has(mnemonic),
     branch: instruction.flowControl !== FlowControl.Next,
+    memory: operands.some((i) => instruction.opKind(i) === OpKind.Memory),
+    repeated,
+    address32: operands.some((i) => ADDRESSES_32.has(instruction.opKind(i))),
+    xmm: operands.map((i) => {
+      const register = instruction.opKind(i) === OpKind.Register ? instruction.opRegister(i) : Register.None;
+      return register >= Register.XMM0 && register <= Register.XMM15 ? register - Register.XMM0 : -1;
+    }),
     baseAdded: instruction.segmentPrefix === Register.FS || instruction.segmentPrefix === Register.GS,
   };
 }

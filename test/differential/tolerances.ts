@@ -1,40 +1,19 @@
 import { RflagsBits } from 'iced-x86';
 import { Fxsave, LINE } from './case.ts';
 import type { Case, Result } from './case.ts';
-import { memoryPart } from './compare.ts';
 import type { Ignored } from './compare.ts';
 import { inspectAll } from './inspect.ts';
-import type { Found } from './inspect.ts';
+import { instructionAt, isMemoryFault, memoryPart } from './tolerance.ts';
+import type { Context, Tolerance } from './tolerance.ts';
+import { amdTolerances } from './tolerances-amd.ts';
+import { intelTolerances } from './tolerances-intel.ts';
+import { hostVendor } from './vendor.ts';
 
 /**
  * What may differ between the real CPU and the emulator, and why. Each entry looks at a case whose results
- * differ and says which parts of them don't count.
+ * differ and says which parts of them don't count. These hold on every host; those that a vendor's processors
+ * make necessary are beside them, and count on its processors alone.
  */
-
-interface Context {
-  made: Case;
-  native: Result;
-  other: Result;
-  /** The case's instructions by their addresses. */
-  instructions: (Found & { at: number })[];
-}
-
-/** What an entry adds to what is ignored. */
-interface Part {
-  rflags?: bigint;
-  error?: number;
-  fsw?: number;
-  mxcsr?: number;
-  parts?: string[];
-  /** The two runs went different ways: nothing is left to compare. */
-  everything?: boolean;
-}
-
-export interface Tolerance {
-  name: string;
-  reason: string;
-  ignore(context: Context): Part | undefined;
-}
 
 const FLAG: readonly [number, bigint][] = [
   [RflagsBits.OF, 0x800n],
@@ -71,13 +50,19 @@ function real(image: Uint8Array, at: number): number {
   return (word & 0x8000 ? -1 : 1) * (view.getUint32(4, true) / 2 ** 31) * 2 ** exponent;
 }
 
-/** Units in the last place between two significands of the same sign and exponent; Infinity where those differ. */
+/** A number that counts units in the last place: the largest of one exponent and the smallest of the next are 1 apart. */
+function ordinal(view: DataView): bigint {
+  const exponent = BigInt(view.getUint16(8, true) & 0x7fff);
+  return (exponent << 63n) | BigInt.asUintN(63, view.getBigUint64(0, true));
+}
+
+/** Units in the last place between two extended reals of the same sign. */
 function unitsApart(a: Uint8Array, b: Uint8Array, at: number): number {
   const one = new DataView(a.buffer, a.byteOffset + at, 10);
   const two = new DataView(b.buffer, b.byteOffset + at, 10);
-  if (one.getUint16(8, true) !== two.getUint16(8, true)) return real(a, at) === real(b, at) ? 0 : Infinity;
-  const difference = one.getBigUint64(0, true) - two.getBigUint64(0, true);
-  return Math.abs(Number(difference));
+  const sameSign = ((one.getUint8(9) ^ two.getUint8(9)) & 0x80) === 0;
+  if (!sameSign) return real(a, at) === real(b, at) ? 0 : Infinity;
+  return Math.abs(Number(ordinal(one) - ordinal(two)));
 }
 
 /** Manuals promise less than 1 unit of error; two answers may then be this far apart. */
@@ -98,26 +83,6 @@ function closeSingles(a: Uint8Array, b: Uint8Array, at: number): boolean {
 
 const IMAGES = new Set('fxsave fxsave64 fxrstor fxrstor64 fnsave frstor fnstenv fldenv'.split(' '));
 
-function isMemoryFault(vector: number): boolean {
-  return vector === 12 || vector === 13 || vector === 14;
-}
-
-/** Names of the parts of memory in which the only difference is that a 32-bit word has some more bits set. */
-function linesThatDifferBy(bits: number, { made, native, other }: Context): string[] {
-  const parts: string[] = [];
-  for (const [offset, line] of native.lines) {
-    const theirs = other.lineAt(offset, made);
-    for (let i = 0; i < LINE; i += 8) {
-      const differing = [...line.subarray(i, i + 8)].map((byte, j) => byte ^ theirs[i + j]);
-      const places = differing.flatMap((byte, j) => (byte === 0 ? [] : [j]));
-      if (places.length === 1 && differing[places[0]] === bits >> 16 && places[0] % 4 === 2) {
-        parts.push(memoryPart(offset + i));
-      }
-    }
-  }
-  return parts;
-}
-
 /** Names of the parts of memory that differ in two 16-bit words at most, which are zero in `other`. */
 function partsWithWordsZero({ made, native, other }: Context): string[] {
   const parts: string[] = [];
@@ -135,7 +100,7 @@ function partsWithWordsZero({ made, native, other }: Context): string[] {
 /** Linux leaves the last page of the lower half out of user space. */
 const USER_END = 0x7ffffffff000n;
 
-export const tolerances: readonly Tolerance[] = [
+const common: readonly Tolerance[] = [
   {
     name: 'undefined flags',
     reason: 'the manuals leave these flags undefined after some instructions; programs must not look at them',
@@ -147,28 +112,20 @@ export const tolerances: readonly Tolerance[] = [
     ignore: ({ native }) => (native.vector === 14 && native.cr2 >= USER_END ? { error: 1 } : undefined),
   },
   {
-    name: 'offsets that are not canonical',
-    reason: "AMD's processors also check an offset before FS's or GS's base makes a canonical address of it",
-    ignore: ({ made, native, other, instructions }) => {
-      const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
-      const same = native.rip === other.rip && native.vector === 13 && other.vector === 14;
-      return same && at?.baseAdded ? { everything: true } : undefined;
-    },
-  },
-  {
     name: 'masked stores',
     reason:
       'whether bytes that MASKMOVQ leaves out can fault, and which address is told, is up to the processor',
-    ignore: ({ made, native, instructions }) => {
-      const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
+    ignore: (context) => {
+      const at = instructionAt(context, context.native.rip);
       return at?.mnemonic.startsWith('maskmov') ? { everything: true } : undefined;
     },
   },
   {
     name: 'faults of CALL',
     reason: 'a call to nowhere with a stack that is nowhere: processors look at one or the other first',
-    ignore: ({ made, native, other, instructions }) => {
-      const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
+    ignore: (context) => {
+      const { native, other } = context;
+      const at = instructionAt(context, native.rip);
       const both = native.rip === other.rip && isMemoryFault(native.vector) && isMemoryFault(other.vector);
       return both && at?.mnemonic === 'call' ? { everything: true } : undefined;
     },
@@ -177,40 +134,20 @@ export const tolerances: readonly Tolerance[] = [
     name: 'state images',
     reason:
       'which byte of a large image is touched first, and whether bad alignment is #GP or #AC, is not told',
-    ignore: ({ made, native, other, instructions }) => {
-      const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
+    ignore: (context) => {
+      const { native, other } = context;
+      const at = instructionAt(context, native.rip);
       if (native.rip !== other.rip || !IMAGES.has(at?.mnemonic ?? '')) return undefined;
       if (native.vector !== other.vector && isMemoryFault(other.vector)) return { everything: true };
       return { parts: ['cr2'], error: 1 };
     },
   },
   {
-    name: 'MXCSR_MASK',
-    reason: "FXSAVE stores which bits of MXCSR exist, and bit 17 does on AMD's processors",
-    ignore: (context) => {
-      if (!context.instructions.some((one) => one.mnemonic.startsWith('fxsave'))) return undefined;
-      return { parts: linesThatDifferBy(0x20000, context) };
-    },
-  },
-  {
-    name: 'misaligned SSE mode',
-    reason: "MXCSR has a bit 17 on AMD's processors alone; elsewhere setting it is a fault",
-    ignore: ({ native }) => ((native.fxsave[Fxsave.MXCSR + 2] & 2) !== 0 ? { everything: true } : undefined),
-  },
-  {
-    name: 'x87 pointers',
-    reason:
-      "the opcode and addresses of the last x87 instruction are kept for handlers of a pending exception alone, as AMD's processors without XSaveErPtr do",
-    ignore: ({ native }) => {
-      const pending = (native.fxsave[Fxsave.FSW] & 0x80) !== 0;
-      return pending ? undefined : { parts: ['fop', 'fip', 'fdp'] };
-    },
-  },
-  {
     name: 'INT1 under a hypervisor',
     reason: "one that intercepts #DB tells INT1's own address, not the next one's as the manuals have it",
-    ignore: ({ made, native, other, instructions }) => {
-      const at = instructions.find((one) => BigInt(made.rip + one.at) === native.rip);
+    ignore: (context) => {
+      const { native, other } = context;
+      const at = instructionAt(context, native.rip);
       const next = native.rip + BigInt(at?.length ?? 0) === other.rip;
       return native.vector === 1 && at?.mnemonic === 'int1' && next ? { parts: ['rip'] } : undefined;
     },
@@ -250,8 +187,11 @@ export const tolerances: readonly Tolerance[] = [
   },
 ];
 
+const vendors = { amd: amdTolerances, intel: intelTolerances };
+const tolerances: readonly Tolerance[] = [...common, ...(hostVendor ? vendors[hostVendor] : [])];
+
 /** Everything that doesn't count in this case. */
-export function ignoredParts(made: Case, native: Result, other: Result): Ignored {
+export function ignoredParts(made: Case, native: Result, other: Result, table = tolerances): Ignored {
   const context = { made, native, other, instructions: inspectAll(made.code) };
   let rflags = 0n;
   let error = 0;
@@ -259,7 +199,7 @@ export function ignoredParts(made: Case, native: Result, other: Result): Ignored
   let mxcsr = 0;
   let everything = false;
   const parts = new Set<string>();
-  for (const tolerance of tolerances) {
+  for (const tolerance of table) {
     const part = tolerance.ignore(context);
     everything ||= part?.everything ?? false;
     rflags |= part?.rflags ?? 0n;

@@ -35,6 +35,7 @@ import {
   type CaseRunner,
   type Result,
 } from '../../differential/case.ts';
+import { hostVendor } from '../../differential/vendor.ts';
 
 /**
  * Runs the differential test's cases by the handlers alone: straight code of one group of instructions, with a
@@ -54,6 +55,8 @@ const CR4_SSE = 0x600;
 const AC = 0x40000;
 const FLAT = Context.CODE_64 | Context.FLAT | Context.FLAT_FS | Context.FLAT_GS | Context.STACK_32;
 const ALIGNMENT = FLAT | Context.ALIGNMENT;
+/** What FXSAVE stores of the last x87 instruction: AMD's processors only what a pending exception needs. */
+const POINTERS_ALWAYS = hostVendor === 'intel';
 
 export class HandlerRunner implements CaseRunner {
   readonly name = 'handlers';
@@ -173,9 +176,10 @@ export class HandlerRunner implements CaseRunner {
     cpu.set(Field.FPU_STATUS, (fsw & 0x477f) | pending);
     cpu.set(Field.FPU_TOP, top);
     cpu.set(Field.FPU_TAGS, image[Fxsave.FTW]);
-    cpu.set(Field.FPU_OPCODE, pending ? from.getUint16(Fxsave.FOP, true) : 0);
-    this.set64(Field.FPU_IP, pending ? from.getBigUint64(Fxsave.FIP, true) : 0n);
-    this.set64(Field.FPU_DP, pending ? from.getBigUint64(Fxsave.FDP, true) : 0n);
+    const pointers = POINTERS_ALWAYS || pending !== 0;
+    cpu.set(Field.FPU_OPCODE, pointers ? from.getUint16(Fxsave.FOP, true) : 0);
+    this.set64(Field.FPU_IP, pointers ? from.getBigUint64(Fxsave.FIP, true) : 0n);
+    this.set64(Field.FPU_DP, pointers ? from.getBigUint64(Fxsave.FDP, true) : 0n);
     cpu.set(Field.MXCSR, from.getUint32(Fxsave.MXCSR, true));
     for (let i = 0; i < 8; i++) {
       const st = Fxsave.ST + 16 * i;
@@ -271,14 +275,13 @@ export class HandlerRunner implements CaseRunner {
     const top = cpu.get(Field.FPU_TOP);
     to.setUint16(Fxsave.FCW, cpu.get(Field.FPU_CONTROL), true);
     to.setUint16(Fxsave.FSW, cpu.get(Field.FPU_STATUS) | (top << 11), true);
-    // As AMD processors do: the pointers are saved while an exception is pending.
-    const pending = (cpu.get(Field.FPU_STATUS) & 0x80) !== 0;
-    to.setUint16(Fxsave.FOP, pending ? cpu.get(Field.FPU_OPCODE) : 0, true);
+    const pointers = POINTERS_ALWAYS || (cpu.get(Field.FPU_STATUS) & 0x80) !== 0;
+    to.setUint16(Fxsave.FOP, pointers ? cpu.get(Field.FPU_OPCODE) : 0, true);
     for (const [at, field] of [
       [Fxsave.FIP, Field.FPU_IP],
       [Fxsave.FDP, Field.FPU_DP],
     ]) {
-      to.setBigUint64(at, pending ? view.getBigUint64(S + field, true) : 0n, true);
+      to.setBigUint64(at, pointers ? view.getBigUint64(S + field, true) : 0n, true);
     }
     image[Fxsave.FTW] = cpu.get(Field.FPU_TAGS);
     to.setUint32(Fxsave.MXCSR, cpu.get(Field.MXCSR), true);

@@ -1,0 +1,55 @@
+import { Fxsave, LINE } from './case.ts';
+import { instructionAt, memoryPart } from './tolerance.ts';
+import type { Context, Tolerance } from './tolerance.ts';
+
+/** What AMD's processors do in their own way, and the emulated one doesn't. */
+
+/** Names of the parts of memory in which the only difference is that a 32-bit word has some more bits set. */
+function linesThatDifferBy(bits: number, { made, native, other }: Context): string[] {
+  const parts: string[] = [];
+  for (const [offset, line] of native.lines) {
+    const theirs = other.lineAt(offset, made);
+    for (let i = 0; i < LINE; i += 8) {
+      const differing = [...line.subarray(i, i + 8)].map((byte, j) => byte ^ theirs[i + j]);
+      const places = differing.flatMap((byte, j) => (byte === 0 ? [] : [j]));
+      if (places.length === 1 && differing[places[0]] === bits >> 16 && places[0] % 4 === 2) {
+        parts.push(memoryPart(offset + i));
+      }
+    }
+  }
+  return parts;
+}
+
+export const amdTolerances: readonly Tolerance[] = [
+  {
+    name: 'offsets that are not canonical',
+    reason: "AMD's processors also check an offset before FS's or GS's base makes a canonical address of it",
+    ignore: (context) => {
+      const { native, other } = context;
+      const same = native.rip === other.rip && native.vector === 13 && other.vector === 14;
+      return same && instructionAt(context, native.rip)?.baseAdded ? { everything: true } : undefined;
+    },
+  },
+  {
+    name: 'MXCSR_MASK',
+    reason: "FXSAVE stores which bits of MXCSR exist, and bit 17 does on AMD's processors",
+    ignore: (context) => {
+      if (!context.instructions.some((one) => one.mnemonic.startsWith('fxsave'))) return undefined;
+      return { parts: linesThatDifferBy(0x20000, context) };
+    },
+  },
+  {
+    name: 'misaligned SSE mode',
+    reason: "MXCSR has a bit 17 on AMD's processors alone; elsewhere setting it is a fault",
+    ignore: ({ native }) => ((native.fxsave[Fxsave.MXCSR + 2] & 2) !== 0 ? { everything: true } : undefined),
+  },
+  {
+    name: 'x87 pointers',
+    reason:
+      "the opcode and addresses of the last x87 instruction are kept for handlers of a pending exception alone, as AMD's processors without XSaveErPtr do",
+    ignore: ({ native }) => {
+      const pending = (native.fxsave[Fxsave.FSW] & 0x80) !== 0;
+      return pending ? undefined : { parts: ['fop', 'fip', 'fdp'] };
+    },
+  },
+];
