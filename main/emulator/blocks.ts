@@ -33,6 +33,19 @@ export interface Block {
   /** Bytes of the page that it was made of: [start, end). */
   start: number;
   end: number;
+  /** False once it was dropped. Its place stays known, and is used again for what is there then. */
+  live: boolean;
+}
+
+/** A host page that code was decoded from. */
+interface CodePage {
+  readonly blocks: Block[];
+  /** How many of them are. */
+  live: number;
+  /** Whether the page counts as code: what is written to it goes through here. */
+  isCode: boolean;
+  /** How often code in it was written over. */
+  rewrites: number;
 }
 
 /** Instructions over a page's end that are kept decoded: loops with one of them should find it again. A power of two. */
@@ -57,10 +70,12 @@ export class Blocks {
   private readonly start: number;
   private readonly end: number;
   private next: number;
-  private readonly found = Array.from({ length: Context.COUNT }, () => new Map<number, number>());
-  /** Blocks that were dropped, by context and host address: their records' places are known to jumps. */
-  private readonly dropped = Array.from({ length: Context.COUNT }, () => new Map<number, Block>());
-  private readonly pages = new Map<number, Block[]>();
+  /**
+   * By context and host address, also those that were dropped: a Map from which a key is taken and put back again and
+   * again gets slow, in V8.
+   */
+  private readonly found = Array.from({ length: Context.COUNT }, () => new Map<number, Block>());
+  private readonly pages = new Map<number, CodePage>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
   /** Of each straddling instruction that is kept: where and for which context it was decoded, its length, its bytes. */
@@ -76,8 +91,6 @@ export class Blocks {
   private readonly hotRuns: number;
   /** Called for each block that is dropped. */
   onDrop: (record: number) => void = () => {};
-  /** Writes over code, by host page. */
-  private readonly rewrites = new Map<number, number>();
   private readonly byRecord = new Map<number, Block>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
@@ -115,7 +128,7 @@ export class Blocks {
     this.straddles = false;
     // As an integer of 32 bits, which a Map finds without making a number of it.
     const known = this.found[context].get(host | 0);
-    if (known !== undefined) return known;
+    if (known !== undefined && known.live) return known.record;
     return this.decode(host, context, limit, nextPage);
   }
 
@@ -157,46 +170,47 @@ export class Blocks {
       room: (last - record) / Record.SIZE + 1,
       start: host - page,
       end: at - page,
+      live: true,
     };
-    this.place(block);
-    this.remember(page, block);
     this.decoded += count;
-    return block.record;
+    return this.remember(page, block);
   }
 
   /**
-   * Settles where a block that was just decoded at `next` stays. Links and the jump cache may know the place of one
+   * Takes in a block that was just decoded at `next`; its record. Links and the jump cache may know the place of one
    * that was dropped from the same address: it gets that if it fits, or is forwarded to from there.
    */
-  private place(block: Block): void {
+  private remember(hostPage: number, block: Block): number {
     const { words } = this.cpu;
-    const old = this.dropped[block.context].get(block.host | 0);
+    let page = this.pages.get(hostPage);
+    if (page === undefined) {
+      page = { blocks: [], live: 0, isCode: false, rewrites: 0 };
+      this.pages.set(hostPage, page);
+    }
+    page.live++;
+    if (!page.isCode) {
+      page.isCode = true;
+      this.onCode(hostPage, true);
+    }
+    const old = this.found[block.context].get(block.host | 0);
     const bytes = block.count * Record.SIZE;
-    if (old === undefined || old.room < block.count) this.next += bytes;
-    if (old === undefined) return;
-    this.dropped[block.context].delete(block.host | 0);
-    const from = this.cpu.get(Field.LINK_FROM);
-    // A jump that stood there is gone.
-    if (from >= old.record && from < old.record + old.room * Record.SIZE) this.cpu.set(Field.LINK_FROM, 0);
-    if (old.room >= block.count) {
-      words.copyWithin(old.record >>> 2, block.record >>> 2, (block.record + bytes) >>> 2);
-      block.record = old.record;
-      block.room = old.room;
-    } else {
+    if (old !== undefined) {
+      // A jump that stood there is gone.
+      const from = this.cpu.get(Field.LINK_FROM);
+      if (from >= old.record && from < old.record + old.room * Record.SIZE) this.cpu.set(Field.LINK_FROM, 0);
+      if (old.room >= block.count) {
+        words.copyWithin(old.record >>> 2, block.record >>> 2, (block.record + bytes) >>> 2);
+        Object.assign(old, block, { record: old.record, room: old.room });
+        return old.record;
+      }
       words[(old.record + Record.LINK) >>> 2] = block.record;
       words[(old.record + Record.HANDLER) >>> 2] = FixedHandler.FORWARD;
     }
-  }
-
-  private remember(page: number, block: Block): void {
-    this.found[block.context].set(block.host | 0, block.record);
+    this.next += bytes;
+    page.blocks.push(block);
+    this.found[block.context].set(block.host | 0, block);
     this.byRecord.set(block.record, block);
-    const blocks = this.pages.get(page);
-    if (blocks) blocks.push(block);
-    else {
-      this.pages.set(page, [block]);
-      this.onCode(page, true);
-    }
+    return block.record;
   }
 
   /**
@@ -276,7 +290,7 @@ export class Blocks {
   runsUntilHot(page: number): number {
     // Who wants everything translated (tests) wants this, too.
     if (this.hotRuns === 1) return 1;
-    const rewrites = this.rewrites.get(page) ?? 0;
+    const rewrites = this.pages.get(page)?.rewrites ?? 0;
     return this.hotRuns * 2 ** Math.min(MOST_DOUBLINGS, rewrites >> 2);
   }
 
@@ -377,51 +391,49 @@ export class Blocks {
 
   /** The block whose first record this is, unless it was dropped. */
   blockAt(record: number): Block | undefined {
-    return this.byRecord.get(record);
+    const block = this.byRecord.get(record);
+    return block?.live ? block : undefined;
   }
 
   /** The blocks that begin in a host page. */
   inPage(hostPage: number): readonly Block[] {
-    return this.pages.get(hostPage) ?? [];
+    return this.pages.get(hostPage)?.blocks.filter(({ live }) => live) ?? [];
   }
 
   /** The block that was decoded for a host address and a context: its first record. */
   decodedAt(host: number, context: number): number | undefined {
-    return this.found[context].get(host | 0);
+    const block = this.found[context].get(host | 0);
+    return block?.live ? block.record : undefined;
   }
 
   /** Whether a host page holds decoded code of this vCPU. */
   holds(hostPage: number): boolean {
-    return this.pages.has(hostPage);
+    return this.pages.get(hostPage)?.isCode === true;
   }
 
   /** Drops the blocks that bytes [offset, offset + length) of a host page belong to. */
   invalidate(hostPage: number, offset = 0, length = PAGE): void {
-    const blocks = this.pages.get(hostPage);
-    if (!blocks) return;
-    const kept = blocks.filter((block) => {
-      if (block.end <= offset || block.start >= offset + length) return true;
+    const page = this.pages.get(hostPage);
+    if (page === undefined || page.live === 0) return;
+    const before = page.live;
+    for (const block of page.blocks) {
+      if (!block.live || block.end <= offset || block.start >= offset + length) continue;
       this.drop(block);
-      return false;
-    });
-    if (kept.length === blocks.length) return;
-    const rewrites = (this.rewrites.get(hostPage) ?? 0) + 1;
-    this.rewrites.set(hostPage, rewrites);
-    // Taking writing away again costs a search of the translation tables: what is rewritten often stays without.
-    if (kept.length > 0 || rewrites >= OFTEN) this.pages.set(hostPage, kept);
-    else {
-      this.pages.delete(hostPage);
-      this.onCode(hostPage, false);
+      page.live--;
     }
+    if (page.live === before) return;
+    page.rewrites++;
+    // Taking writing away again costs a search of the translation tables: what is rewritten often stays without.
+    if (page.live > 0 || page.rewrites >= OFTEN) return;
+    page.isCode = false;
+    this.onCode(hostPage, false);
   }
 
   /** Every record of the block leads to the run loop from now on, also for a run that is in the middle of it. */
   private drop(block: Block): void {
     this.invalidations++;
-    this.byRecord.delete(block.record);
+    block.live = false;
     this.onDrop(block.record);
-    this.found[block.context].delete(block.host | 0);
-    this.dropped[block.context].set(block.host | 0, block);
     for (let i = 0; i < block.room; i++) {
       this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
     }
@@ -431,9 +443,8 @@ export class Blocks {
   clear(): void {
     for (const record of this.byRecord.keys()) this.onDrop(record);
     this.byRecord.clear();
-    for (const page of this.pages.keys()) this.onCode(page, false);
+    for (const [hostPage, { isCode }] of this.pages) if (isCode) this.onCode(hostPage, false);
     for (const found of this.found) found.clear();
-    for (const dropped of this.dropped) dropped.clear();
     this.pages.clear();
     this.next = this.start + RESERVED_RECORDS * Record.SIZE;
     this.onClear();

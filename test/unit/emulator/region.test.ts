@@ -4,7 +4,16 @@ import { Region, type Member } from '../../../main/emulator/translate/region.ts'
 /** Members by the places they jump to: as if each were at position 10 times its number. */
 function region(edges: number[][], guesses: Record<number, number[]> = {}, entries = [0]): Region {
   const members = edges.map((direct, i): Member => ({
-    block: { host: 10 * i, context: 0, record: 32 * i, count: 2, room: 2, start: 10 * i, end: 10 * i + 10 },
+    block: {
+      host: 10 * i,
+      context: 0,
+      record: 32 * i,
+      count: 2,
+      room: 2,
+      start: 10 * i,
+      end: 10 * i + 10,
+      live: true,
+    },
     position: 10 * i,
     records: [],
     direct: direct.map((to) => 10 * to),
