@@ -408,6 +408,14 @@ static bool end_step(struct vcpu *v, uint64_t dr6)
 	return true;
 }
 
+/* KVM's emulator steps over HLT without a word. */
+static bool stepped_over_hlt(struct vcpu *v)
+{
+	uint8_t opcode;
+	return code_address(v, v->shown.rip) == v->debug.watch + 1 &&
+	       guest_read(v, v->debug.watch, &opcode, 1) == 1 && opcode == 0xF4;
+}
+
 /* KVM_EXIT_DEBUG. False: it was the guest's own #DB, which it gets. */
 bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
@@ -417,7 +425,6 @@ bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	bool mended = watch != 0 && watch == code_address(v, v->shown.rip) && syscall_mend(v);
 	if (v->stepping.active) {
 		if (end_step(v, dr6) && v->stepping.hlt) {
-			/* KVM's emulator has stepped over it without a word. */
 			exit_halted(v, exit);
 			return true;
 		}
@@ -437,6 +444,11 @@ bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 		debug->address = point->address;
 		debug->write = point->rw == 1;
 		debug->error = -1;
+		return true;
+	}
+	if (v->debug.passing && stepped_over_hlt(v)) {
+		(void)prepare_points(v);
+		exit_halted(v, exit);
 		return true;
 	}
 	if (mended || v->debug.passing || (watch != 0 && watch == v->debug.watch))
