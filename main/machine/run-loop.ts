@@ -542,7 +542,7 @@ export class RunLoop {
     }
     const { cr8 } = this.lapic;
     this.lock.release();
-    this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(this.deadline));
+    this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(Math.min(this.deadline, this.tsc.wantedAt)));
     this.stale = false;
     // Raising an interrupt in this thread says so in the mailbox, too.
     if (this.mailbox.takeAttention()) this.attention = true;
@@ -633,7 +633,7 @@ export class RunLoop {
     }
     this.mailbox.counters[counterOf(reason)]++;
     // At any exit: a guest may be busy for long without a time slice that ends, and its deadlines hang on it.
-    if (this.timeline === null) this.tsc.observe(now);
+    if (this.timeline === null && this.tsc.observe(now)) this.stale = true;
     // Time slices tell nothing, and would push what matters out of the trace.
     if (reason === Exit.NONE) return;
     // Wherever there is an instruction to complete, its registers are needed; the trace wants RIP of every exit.

@@ -179,7 +179,7 @@ struct vcpu {
 	timer_t timer;
 	_Atomic bool ticking; /* the timer is armed, for: */
 	uint64_t tick_due;    /* ns, CLOCK_MONOTONIC */
-	bool tick_for_nmi;
+	bool tick_for_window;
 
 	struct nvmm_vcpu_conf_cpuid cpuid_confs[MAX_CPUID_CONFS];
 	unsigned cpuid_conf_count;
@@ -212,7 +212,7 @@ struct library {
 	uint32_t mxcsr_mask;
 	uint64_t xcr0_mask;
 	bool amd;
-	bool syscall_broken;
+	bool software; /* KVM has no hardware support */
 };
 extern struct library library;
 int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -273,7 +273,7 @@ bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit);
 void debug_end(struct vcpu *v);
 
 /* syscall.c */
-bool syscall_is_broken(void);
+bool is_software(void);
 gvaddr_t syscall_watch(struct vcpu *v);
 bool syscall_mend(struct vcpu *v);
 

@@ -21,7 +21,7 @@
 #define PF_USER 4
 
 /* Whether the processor shows us no virtualization of its own: then KVM has none to use. */
-bool syscall_is_broken(void)
+bool is_software(void)
 {
 	unsigned a, b, c = 0, d;
 	bool vmx = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1U << 5)) != 0;
@@ -55,7 +55,7 @@ gvaddr_t syscall_watch(struct vcpu *v)
 	const struct kvm_sregs *s = &v->run->s.regs.sregs;
 	struct syscall_gate *known = &v->gate;
 	uint32_t gate[4];
-	if (!library.syscall_broken || (s->efer & EFER_SCE) == 0 || (s->efer & EFER_LMA) == 0)
+	if (!library.software || (s->efer & EFER_SCE) == 0 || (s->efer & EFER_LMA) == 0)
 		return 0;
 	if (known->fresh && known->idt == s->idt.base)
 		return known->handler;
