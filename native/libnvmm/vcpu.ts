@@ -141,7 +141,8 @@ export class LentVcpu extends LibVcpu {
   /** IN and OUT, where the library has found the next instruction; the string forms have memory to go through. */
   answerIo(machine: Machine): boolean {
     const { exit, state } = this;
-    if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0) return false;
+    if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0)
+      return false;
     if (exit.ioNpc === state.rip) return false;
     const { io } = this.access;
     const { data } = io;
