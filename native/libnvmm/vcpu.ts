@@ -87,6 +87,9 @@ function describeMem(access: MemAccess, mem: DataView, at: number): void {
   access.size = mem.getUint32(at + MEM.LENGTH, true);
 }
 
+/** Of an IO exit's address of the next instruction. */
+const NPC = 24;
+
 /**
  * With our own library: state, event and exit are in memory of ours that the library works in, so that most verbs
  * need no call of C, and an exit none but that of the run.
@@ -143,7 +146,8 @@ export class LentVcpu extends LibVcpu {
     const { exit, state } = this;
     if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0)
       return false;
-    if (exit.ioNpc === state.rip) return false;
+    // The next instruction is another one, and far jumps are none of these: the low half tells.
+    if (exit.view.getUint32(NPC, true) === state.gprLow(Gpr.RIP)) return false;
     const { io } = this.access;
     const { data } = io;
     const size = exit.ioOperandSize;
