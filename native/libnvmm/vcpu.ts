@@ -144,8 +144,9 @@ export class LentVcpu extends LibVcpu {
   /** IN and OUT, where the library has found the next instruction; the string forms have memory to go through. */
   answerIo(machine: Machine): boolean {
     const { exit, state } = this;
-    if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0)
+    if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0) {
       return false;
+    }
     // The next instruction is another one, and far jumps are none of these: the low half tells.
     if (exit.view.getUint32(NPC, true) === state.gprLow(Gpr.RIP)) return false;
     const { io } = this.access;

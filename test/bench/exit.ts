@@ -23,8 +23,8 @@ const exits = numberOption('exits', 1000);
 
 /** Rounds before those that count: V8 compiles. */
 const WARM_UP = 3;
-/** Turns of the loop in ring 3: some hundred milliseconds, so that what the guest's start costs is not seen. */
-const TURNS = 50_000_000;
+/** Turns of the loop in ring 3: some forty milliseconds. A shorter one shows what the start of the guest costs, a longer one is interrupted more. */
+const TURNS = 20_000_000;
 
 const missing = kvmBackend.unavailable();
 if (missing !== null) console.log(`kvm is not measured: ${missing}`);
