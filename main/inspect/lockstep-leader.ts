@@ -114,6 +114,7 @@ export class Leader {
           );
     const loop = new RunLoop({
       ...{ nvmm, machine, vcpu, pc, lock, clock, mailbox, trace: null, timeline: this.timeline },
+      understudy: null,
       report: (report) => {
         if (report.kind === 'crash') {
           this.end(`the guest crashed: ${report.crash.reason} at ${report.crash.rip}`);

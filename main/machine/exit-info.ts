@@ -35,6 +35,8 @@ export interface ExitInfo {
   continued?: true;
   /** The guest got an exception for it. */
   fault?: true;
+  /** The backend could not run the instruction: our emulator did. */
+  emulated?: true;
   /** The event injected last since the record before. */
   event?: { type: 'interrupt' | 'exception'; vector: number };
   /** ns until the vCPU entered the guest again, once it has; halted, that is how long it slept. */
@@ -64,6 +66,7 @@ export function exitInfo(number: number, vcpu: number, record: ExitRecord, names
   if (accesses > 1) info.accesses = accesses;
   if ((flags & Flag.CONTINUED) !== 0) info.continued = true;
   if ((flags & Flag.FAULT) !== 0) info.fault = true;
+  if ((flags & Flag.EMULATED) !== 0) info.emulated = true;
   const event = eventOf(record);
   if (event !== null) {
     info.event = { type: event.type === EventType.INTR ? 'interrupt' : 'exception', vector: event.vector };

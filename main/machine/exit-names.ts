@@ -41,6 +41,7 @@ const COUNTED = [
   Exit.MONITOR,
   Exit.MWAIT,
   Exit.CPUID,
+  Exit.INVALID,
 ] as const;
 const INDEX = new Map<number, number>(COUNTED.map((reason, index) => [reason, index]));
 
@@ -81,7 +82,8 @@ export function exitLine(record: ExitRecord, names: DeviceNames): string {
   const who = record.accesses === 0 ? '' : ` (${names.name(record.device) || NOBODYS_NAME})`;
   const times = record.accesses > 1 ? `, ${record.accesses} times` : '';
   const fault = (flags & Flag.FAULT) === 0 ? '' : ', refused';
-  const tail = `${times}${fault} at ${address(record.ripLow, record.ripHigh)}${value}${who}`;
+  const emulated = (flags & Flag.EMULATED) === 0 ? '' : ', emulated';
+  const tail = `${times}${fault}${emulated} at ${address(record.ripLow, record.ripHigh)}${value}${who}`;
   switch (reason) {
     case Exit.IO:
       return `IO ${direction === Prot.READ ? 'in' : 'out'} port ${where}, ${bytesOf(size)}${tail}`;

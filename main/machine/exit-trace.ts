@@ -69,6 +69,8 @@ export const Flag = {
   FAULT: 2,
   /** Another access of the instruction that the record before is about. */
   CONTINUED: 4,
+  /** The backend could not run the instruction: our emulator did. */
+  EMULATED: 8,
 } as const;
 
 /** u32: records so far, bits 0-31; bits 32-63 twice, around every change of both halves. */
@@ -233,6 +235,11 @@ export class ExitTraceWriter {
   /** The guest gets an exception for what it did. */
   fault(): void {
     if (this.at !== 0) this.shared.bytes[this.at + Field.FLAGS] |= Flag.FAULT;
+  }
+
+  /** Our emulator has run the instruction. */
+  emulated(): void {
+    if (this.at !== 0) this.shared.bytes[this.at + Field.FLAGS] |= Flag.EMULATED;
   }
 
   /** Publishes the record, if one is open. */

@@ -19,6 +19,7 @@ import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
 import type { Timeline } from './timeline.ts';
 import { TscRelation } from './tsc.ts';
+import type { Understudy } from './understudy.ts';
 import { VcpuDebug } from './vcpu-debug.ts';
 
 /** What a vCPU's thread tells the I/O thread. */
@@ -45,6 +46,8 @@ export interface VcpuEnvironment {
   report(report: VcpuReport): void;
   /** The time of a deterministic machine; null: the host's clock. */
   timeline: Timeline | null;
+  /** Runs what the backend can't; null: that is the end of the guest. */
+  understudy: Understudy | null;
   /** Takes the messages that have come. While the vCPU is paused, and when it is about to go on. */
   serve(): void;
 }
@@ -81,6 +84,7 @@ export class RunLoop {
   private readonly assist: AssistCallbacks;
   readonly debug: VcpuDebug;
   private readonly timeline: Timeline | null;
+  private readonly understudy: Understudy | null;
 
   /** Met a breakpoint: stands still until it is paused. */
   private stopped: Stop | null = null;
@@ -116,7 +120,9 @@ export class RunLoop {
     this.lapic = this.pc.interrupts.apics.get(this.id);
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
     this.debug = new VcpuDebug(this.nvmm, this.machine, this.vcpu);
+    this.understudy = environment.understudy;
     this.assist = { io: (access) => this.assistedIo(access), mem: (access) => this.assistedMemory(access) };
+    this.understudy?.use(this.assist);
     this.configure();
   }
 
@@ -536,7 +542,7 @@ export class RunLoop {
     }
     const { cr8 } = this.lapic;
     this.lock.release();
-    this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(this.deadline));
+    this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(Math.min(this.deadline, this.tsc.wantedAt)));
     this.stale = false;
     // Raising an interrupt in this thread says so in the mailbox, too.
     if (this.mailbox.takeAttention()) this.attention = true;
@@ -626,11 +632,10 @@ export class RunLoop {
       return;
     }
     this.mailbox.counters[counterOf(reason)]++;
+    // At any exit: a guest may be busy for long without a time slice that ends, and its deadlines hang on it.
+    if (this.timeline === null && this.tsc.observe(now)) this.stale = true;
     // Time slices tell nothing, and would push what matters out of the trace.
-    if (reason === Exit.NONE) {
-      if (this.timeline === null) this.tsc.observe(now);
-      return;
-    }
+    if (reason === Exit.NONE) return;
     // Wherever there is an instruction to complete, its registers are needed; the trace wants RIP of every exit.
     if (this.trace !== null || exit.npcOffset() !== undefined || reason === Exit.MEMORY) {
       this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
@@ -651,7 +656,6 @@ export class RunLoop {
       case Exit.STOPPED:
         return this.look();
       case Exit.HALTED:
-        if (this.timeline === null) this.tsc.observe(now);
         this.halted = true;
         return;
       case Exit.INT_READY:
@@ -670,10 +674,31 @@ export class RunLoop {
       case Exit.SHUTDOWN:
         return this.crash('triple fault');
       default:
+        if (reason === Exit.INVALID && this.understudy?.canPlay(exit) === true) {
+          return this.standIn(this.understudy, now);
+        }
         return this.crash(
           `the backend can't run it on: exit ${exitName(reason)}, hardware code ${exit.hwcode}`,
         );
     }
+  }
+
+  /** An instruction that the backend can't run is run for it; what it asks for is answered as if the backend asked. */
+  private standIn(understudy: Understudy, now: number): void {
+    const { nvmm, machine, vcpu } = this;
+    const exit = understudy.play(nvmm, machine, vcpu);
+    const { reason } = exit;
+    this.trace?.emulated();
+    if (reason === Exit.DEBUG) return understudy.handBack(nvmm, machine, vcpu);
+    this.trace?.end();
+    understudy.handBack(nvmm, machine, vcpu);
+    this.trace?.begin(vcpu, now);
+    if (reason !== Exit.MEMORY && !(reason === Exit.IO && exit.ioStr)) return this.answer(reason, now);
+    this.stale = true;
+    this.assisted(() => {
+      understudy.assist();
+      understudy.handBack(nvmm, machine, vcpu);
+    });
   }
 
   private taskPriority(cr8: number): void {

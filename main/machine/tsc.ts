@@ -24,6 +24,7 @@ export class TscRelation {
   private firstHigh = 0;
   private firstNs = -1;
   private nextNs = 0;
+  private measured = false;
 
   constructor(nvmm: Nvmm, machine: Machine, vcpu: Vcpu, clock: Clock, mailbox: Mailbox) {
     this.nvmm = nvmm;
@@ -33,9 +34,14 @@ export class TscRelation {
     this.mailbox = mailbox;
   }
 
-  /** To be called after an exit at `now`; measures when it is time to. */
-  observe(now: number): void {
-    if (now < this.nextNs) return;
+  /** When an exit is wanted for the sake of measuring: the rate may be another one than before. */
+  get wantedAt(): number {
+    return this.measured ? Infinity : this.nextNs;
+  }
+
+  /** To be called after an exit at `now`; measures when it is time to, and says so. */
+  observe(now: number): boolean {
+    if (now < this.nextNs) return false;
     const { view } = this.vcpu.state;
     this.nvmm.getState(this.machine, this.vcpu, State.MSRS);
     const low = view.getUint32(LOW, true);
@@ -48,10 +54,12 @@ export class TscRelation {
       this.firstNs = ns;
       this.nextNs = ns + SHORTEST_NS;
       if (this.mailbox.ticksPerNs > 0) this.mailbox.relateTsc(low, high, ns, this.mailbox.ticksPerNs);
-      return;
+      return true;
     }
     this.mailbox.relateTsc(low, high, ns, ticks / (ns - this.firstNs));
     this.nextNs = ns + RENEW_NS;
+    this.measured = true;
+    return true;
   }
 
   /** Says exactly what is known without measuring: where time is the count of instructions, a tick is a nanosecond. */
@@ -65,6 +73,7 @@ export class TscRelation {
   restart(): void {
     this.firstNs = -1;
     this.nextNs = 0;
+    this.measured = false;
   }
 
   /** Remembers where the counter stands, for `put` after a pause. */

@@ -19,6 +19,7 @@ import type { DiskConfig } from './protocol.ts';
 import type { VcpuReport } from './run-loop.ts';
 import { RunLoop } from './run-loop.ts';
 import { Timeline } from './timeline.ts';
+import { Understudy } from './understudy.ts';
 import type { DeterministicConfig, MachineInput, TimelineEvent } from './timeline-input.ts';
 import { InputQueue, OutputQueue, SeededRandom } from './timeline-input.ts';
 import type { VcpuRequestName } from './vcpu-requests.ts';
@@ -123,6 +124,9 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
           reached: (instructions) => say({ kind: 'reached', instructions }),
           reset: () => loop.power('reset', 'from outside'),
         });
+  const emulator = backends.find(({ name }) => name === 'emulated' && name !== data.backend);
+  const understudy =
+    emulator?.unavailable() === null ? new Understudy(emulator, data.memory, data.vcpu) : null;
   const loop: RunLoop = new RunLoop({
     nvmm,
     machine,
@@ -133,6 +137,7 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     mailbox,
     timeline,
     trace: data.trace === null ? null : new ExitTraceWriter(data.trace),
+    understudy,
     report: say,
     serve,
   });
@@ -142,6 +147,7 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
   }
   say({ kind: 'ready', vcpu: data.vcpu, handle: nvmm.vcpuShare(vcpu) });
   loop.run();
+  understudy?.close();
   nvmm.vcpuDestroy(machine, vcpu);
   nvmm.close();
   exact?.disks.forEach((disk) => {

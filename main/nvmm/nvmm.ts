@@ -169,7 +169,7 @@ export interface Nvmm {
   setState(machine: Machine, vcpu: Vcpu, flags: number): void;
   getState(machine: Machine, vcpu: Vcpu, flags: number): void;
   inject(machine: Machine, vcpu: Vcpu): void;
-  /** Runs the guest until an exit, which is then in vcpu.exit. Returns NONE about once a millisecond. */
+  /** Runs the guest until an exit, which is then in vcpu.exit. Returns NONE once per time slice, 1 to 100 ms. */
   run(machine: Machine, vcpu: Vcpu): void;
   vcpuShare(vcpu: Vcpu): VcpuHandle;
   /** Makes the current or next run return STOPPED. The one verb that any thread may call for any vCPU. */

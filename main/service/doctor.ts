@@ -95,10 +95,21 @@ function kvm(): Finding[] {
   }
   try {
     accessSync(name, constants.R_OK | constants.W_OK);
-    return [{ name, ok: true, detail: 'there, and we may use it' }];
+    return [{ name, ok: true, detail: `there, and we may use it${withoutHardware()}` }];
   } catch {
     return [{ name, ok: false, detail: 'there, but no permission: add yourself to the group kvm' }];
   }
+}
+
+/** A KVM can be there without the processor's support; it is slow in ring 0 and lacks instructions. */
+function withoutHardware(): string {
+  try {
+    const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ' vmx ';
+    if (/ (vmx|svm)( |$)/.test(flags)) return '';
+  } catch {
+    return '';
+  }
+  return "; the processor shows no virtualization, so kernels are slow in it, and our emulator runs what it can't";
 }
 
 /** The npm package comes without its program, which its first start fetches. */

@@ -273,18 +273,39 @@ static gvaddr_t stack_address(struct vcpu *v, unsigned offset)
 	return (uint32_t)(ss->base + ((v->shown.rsp + offset) & mask));
 }
 
+/*
+ * The points that were asked for, and where there is room the one that syscall.c wants. KVM stops at a breakpoint before
+ * an instruction every time: to get on from that one, it is left out for a step.
+ */
+static int prepare_points(struct vcpu *v)
+{
+	struct debug *d = &v->debug;
+	struct debug_point points[POINTS];
+	unsigned count = d->count;
+	gvaddr_t watch = count < POINTS ? syscall_watch(v) : 0;
+	bool passing = watch != 0 && watch == code_address(v, v->shown.rip);
+	if (d->applied && d->watch == watch && d->passing == passing)
+		return 0;
+	d->applied = true;
+	d->watch = watch;
+	d->passing = passing;
+	memcpy(points, d->points, sizeof(points));
+	if (watch != 0 && !passing)
+		points[count++] = (struct debug_point){watch, 0, 0, 0};
+	uint32_t control = count == 0 ? 0 : KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+	if (passing)
+		control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+	return apply(v, control, points, count);
+}
+
 /* Before a run, after the state and the event were taken over. */
 int debug_prepare(struct vcpu *v)
 {
 	struct stepping *s = &v->stepping;
 	struct debug *d = &v->debug;
 	if (!d->step) {
-		uint32_t control = d->count == 0 ? 0 : KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
 		s->active = false;
-		if (d->applied)
-			return 0;
-		d->applied = true;
-		return apply(v, control, d->points, d->count);
+		return prepare_points(v);
 	}
 	d->applied = false;
 	const struct kvm_vcpu_events *events = &v->run->s.regs.events;
@@ -387,14 +408,23 @@ static bool end_step(struct vcpu *v, uint64_t dr6)
 	return true;
 }
 
+/* KVM's emulator steps over HLT without a word. */
+static bool stepped_over_hlt(struct vcpu *v)
+{
+	uint8_t opcode;
+	return code_address(v, v->shown.rip) == v->debug.watch + 1 &&
+	       guest_read(v, v->debug.watch, &opcode, 1) == 1 && opcode == 0xF4;
+}
+
 /* KVM_EXIT_DEBUG. False: it was the guest's own #DB, which it gets. */
 bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	uint64_t dr6 = v->run->debug.arch.dr6;
 	struct nvmm_x86_exit_debug *debug = &exit->u.debug;
+	gvaddr_t watch = syscall_watch(v);
+	bool mended = watch != 0 && watch == code_address(v, v->shown.rip) && syscall_mend(v);
 	if (v->stepping.active) {
 		if (end_step(v, dr6) && v->stepping.hlt) {
-			/* KVM's emulator has stepped over it without a word. */
 			exit_halted(v, exit);
 			return true;
 		}
@@ -404,7 +434,7 @@ bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 		debug->error = -1;
 		return true;
 	}
-	for (unsigned i = 0; i < v->debug.count; i++) {
+	for (unsigned i = 0; i < v->debug.count && !mended; i++) {
 		const struct debug_point *point = &v->debug.points[i];
 		if ((dr6 & (1ULL << i)) == 0)
 			continue;
@@ -416,6 +446,19 @@ bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 		debug->error = -1;
 		return true;
 	}
+	if (v->debug.passing && stepped_over_hlt(v)) {
+		(void)prepare_points(v);
+		exit_halted(v, exit);
+		return true;
+	}
+	if (mended || v->debug.passing || (watch != 0 && watch == v->debug.watch))
+		return prepare_points(v) != 0;
 	own_trap(v);
 	return false;
+}
+
+/* KVM has no breakpoints of ours any more. */
+void debug_end(struct vcpu *v)
+{
+	(void)apply(v, 0, NULL, 0);
 }

@@ -327,8 +327,12 @@ void exit_failure(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && monitor_at(v, exit))
 		return;
 	exit->reason = NVMM_VCPU_EXIT_INVALID;
-	exit->u.inv.hwcode = v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? v->run->internal.suberror
-									    : v->run->hw.hardware_exit_reason;
+	if (v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+		exit->u.inv.hwcode = v->run->internal.suberror;
+	else if (v->run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		exit->u.inv.hwcode = ~0ULL; /* as for every state that no processor can be in */
+	else
+		exit->u.inv.hwcode = v->run->hw.hardware_exit_reason;
 	(void)fail(EIO, "KVM gave up at 0x%llx: exit %u, code 0x%llx", (unsigned long long)v->shown.rip,
 		   v->run->exit_reason, (unsigned long long)exit->u.inv.hwcode);
 }

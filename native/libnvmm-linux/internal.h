@@ -132,7 +132,16 @@ struct debug {
 	unsigned count;
 	struct debug_point points[4];
 	uint32_t control; /* KVM_GUESTDBG_*: what KVM was told last */
-	bool applied;	  /* KVM has these points */
+	bool applied;	  /* KVM has these points, and: */
+	gvaddr_t watch;	  /* the handler that syscall.c watches; 0: none */
+	bool passing;	  /* its first instruction is stepped over */
+};
+
+/* The handler of page faults, as syscall.c found it last. */
+struct syscall_gate {
+	bool fresh;
+	gvaddr_t idt;
+	gvaddr_t handler;
 };
 
 /* A step that is being made. */
@@ -170,7 +179,7 @@ struct vcpu {
 	timer_t timer;
 	_Atomic bool ticking; /* the timer is armed, for: */
 	uint64_t tick_due;    /* ns, CLOCK_MONOTONIC */
-	bool tick_for_nmi;
+	bool tick_for_window;
 
 	struct nvmm_vcpu_conf_cpuid cpuid_confs[MAX_CPUID_CONFS];
 	unsigned cpuid_conf_count;
@@ -181,6 +190,7 @@ struct vcpu {
 
 	struct debug debug;
 	struct stepping stepping;
+	struct syscall_gate gate;
 
 	struct kvm_regs shown; /* the registers as NVMM shows them */
 	bool differs;	       /* KVM's own are others */
@@ -202,6 +212,7 @@ struct library {
 	uint32_t mxcsr_mask;
 	uint64_t xcr0_mask;
 	bool amd;
+	bool software; /* KVM has no hardware support */
 };
 extern struct library library;
 int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -259,6 +270,12 @@ void state_to_regs(const struct nvmm_x64_state *from, struct kvm_regs *to);
 int debug_configure(struct vcpu *v, const struct nvmm_vcpu_conf_debug *conf);
 int debug_prepare(struct vcpu *v);
 bool debug_exit(struct vcpu *v, struct nvmm_vcpu_exit *exit);
+void debug_end(struct vcpu *v);
+
+/* syscall.c */
+bool is_software(void);
+gvaddr_t syscall_watch(struct vcpu *v);
+bool syscall_mend(struct vcpu *v);
 
 /* event.c */
 int event_commit(struct vcpu *v);

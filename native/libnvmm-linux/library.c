@@ -110,6 +110,7 @@ static int init(void)
 	library.mxcsr_mask = host_mxcsr_mask();
 	library.xcr0_mask = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0 ? 3 : 0;
 	library.amd = host_is_amd();
+	library.software = is_software();
 	if (trace_init() != 0) {
 		int error = errno;
 		close(fd);

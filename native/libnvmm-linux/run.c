@@ -51,6 +51,8 @@ static int commit(struct vcpu *v)
 	if (tracing && flags != 0)
 		trace_set(v, flags);
 	int result = state_commit(v, flags);
+	if ((flags & (NVMM_X64_STATE_SEGS | NVMM_X64_STATE_CRS)) != 0)
+		v->gate.fresh = false;
 	if (atomic_exchange(&v->comm->event_commit, 0) != 0 && result == 0 && event_commit(v) != 0)
 		return -2;
 	if (result == 0 && debug_prepare(v) != 0)
@@ -186,6 +188,8 @@ static int run(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 		}
 	}
 	tick_leave(v);
+	if (exit->reason == NVMM_VCPU_EXIT_NONE)
+		v->gate.fresh = false;
 	/* A stop that comes together with another exit stays for the next run. */
 	if (exit->reason == NVMM_VCPU_EXIT_NONE && __atomic_exchange_n(&v->stop, 0, __ATOMIC_SEQ_CST) != 0)
 		exit->reason = NVMM_VCPU_EXIT_STOPPED;

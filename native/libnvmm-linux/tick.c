@@ -10,12 +10,16 @@
 #include <unistd.h>
 
 /*
- * NVMM gives control back about once per time slice, which is 10 ms on NetBSD. Each costs a guest that computes some
- * tens of microseconds: at this length less than 1 %. Whoever needs it earlier says so (DEADLINE in nvmm.h).
+ * NVMM gives control back about once per time slice, which is 100 ms on NetBSD and DragonFly. Each costs a guest that
+ * computes some tens of microseconds, and as much again until the caches are warm: at a tenth of this length 1 %. Whoever
+ * needs it earlier says so (DEADLINE in nvmm.h).
  */
-#define SLICE_NS 10000000ULL
-/* KVM does not say when the handler of an NMI ends: while somebody waits for it, it is looked for this often. */
-#define NMI_SLICE_NS 1000000ULL
+#define SLICE_NS 100000000ULL
+/*
+ * KVM does not say when the handler of an NMI ends, and one without hardware finds an interrupt window only between long
+ * pieces of ring 0: while somebody waits for it, it is looked for this often.
+ */
+#define WINDOW_SLICE_NS 1000000ULL
 
 static int tick_signal;
 
@@ -81,19 +85,24 @@ static void make_timer(struct vcpu *v)
 	atomic_store(&v->ticking, false);
 }
 
+static bool window_awaited(const struct vcpu *v)
+{
+	return v->nmi_window || (library.software && v->int_window);
+}
+
 /* Sees to it that a tick comes in time: by the end of the slice, or earlier where that is wanted. */
 static void arm(struct vcpu *v)
 {
 	double deadline = v->comm->deadline;
 	uint64_t due = deadline > 0 && deadline < 0x1p63 ? (uint64_t)deadline : ~0ULL;
 	bool armed = atomic_load(&v->ticking);
-	if (armed && v->tick_due <= due && (!v->nmi_window || v->tick_for_nmi))
+	if (armed && v->tick_due <= due && (!window_awaited(v) || v->tick_for_window))
 		return;
-	uint64_t last = now_ns() + (v->nmi_window ? NMI_SLICE_NS : SLICE_NS);
+	uint64_t last = now_ns() + (window_awaited(v) ? WINDOW_SLICE_NS : SLICE_NS);
 	if (due > last)
 		due = last;
 	v->tick_due = due;
-	v->tick_for_nmi = v->nmi_window;
+	v->tick_for_window = window_awaited(v);
 	atomic_store(&v->ticking, true);
 	struct itimerspec once = {
 		.it_value = {.tv_sec = (time_t)(due / 1000000000ULL), .tv_nsec = (long)(due % 1000000000ULL)}};

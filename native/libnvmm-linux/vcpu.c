@@ -122,6 +122,7 @@ static void reset_vcpu(struct vcpu *v, nvmm_cpuid_t id, void *page)
 	memset(&v->flight, 0, sizeof(v->flight));
 	memset(&v->debug, 0, sizeof(v->debug));
 	memset(&v->stepping, 0, sizeof(v->stepping));
+	memset(&v->gate, 0, sizeof(v->gate));
 	memset(&v->shown, 0, sizeof(v->shown));
 	v->comm->state = reset_state;
 	state_to_regs(&reset_state, &v->shown);
@@ -205,7 +206,6 @@ int nvmm_vcpu_create(struct nvmm_machine *mach, nvmm_cpuid_t id, struct nvmm_vcp
 /* Ends a vCPU that its machine no longer lists, fetching it out of the guest if it must. KVM still has it. */
 static void end_vcpu(struct vcpu *v)
 {
-	static const struct nvmm_vcpu_conf_debug no_debug;
 	atomic_store(&v->dying, true);
 	/* The run loop looks at `dying` whenever it is turned back, but its thread may be just about to enter. */
 	while (pthread_mutex_trylock(&v->lock) != 0) {
@@ -217,8 +217,7 @@ static void end_vcpu(struct vcpu *v)
 	v->comm = &v->own_comm;
 	memset(v->comm, 0, sizeof(*v->comm));
 	flight_abandon(v);
-	if (v->debug.control != 0)
-		(void)debug_configure(v, &no_debug);
+	debug_end(v);
 	v->machine = NULL;
 	pthread_mutex_unlock(&v->lock);
 }

@@ -250,6 +250,7 @@ export class LibNvmm implements Nvmm {
 
   assistIo(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
+    if (ours.answerIo(machine)) return;
     const outer = this.bridge.enter(machine, ours);
     const result = this.library.call.assistIo(addressOf(machine), ours.address);
     this.bridge.leave(outer);

@@ -1,4 +1,5 @@
-import { ExitOffset, State, StateOffset } from '../../main/nvmm/constants.ts';
+import { advance, writeRax } from '../../main/nvmm/assist.ts';
+import { Exit, ExitOffset, Gpr, State, StateOffset } from '../../main/nvmm/constants.ts';
 import { VcpuEvent, VcpuExit, VcpuState } from '../../main/nvmm/layout.ts';
 import type { AssistCallbacks, IoAccess, Machine, MemAccess, Vcpu } from '../../main/nvmm/nvmm.ts';
 import { Answer, IO, MEM, PAGE, VCPU } from './layouts.ts';
@@ -48,6 +49,8 @@ export abstract class LibVcpu implements Vcpu {
   abstract until(ns: number): void;
   /** The library has changed the state: in an assist, or a run, after which there is an exit to see. */
   abstract changed(exit: boolean): void;
+  /** Finishes an IO exit without the library, where that is possible. */
+  abstract answerIo(machine: Machine): boolean;
   /** Finishes a MEMORY exit without the library, where that is possible. */
   abstract answerMem(machine: Machine): boolean;
   /** What the assist's callback was called for, from the structure at this address. */
@@ -83,6 +86,9 @@ function describeMem(access: MemAccess, mem: DataView, at: number): void {
   access.write = mem.getUint8(at + MEM.WRITE) !== 0;
   access.size = mem.getUint32(at + MEM.LENGTH, true);
 }
+
+/** Of an IO exit's address of the next instruction. */
+const NPC = 24;
 
 /**
  * With our own library: state, event and exit are in memory of ours that the library works in, so that most verbs
@@ -134,6 +140,33 @@ export class LentVcpu extends LibVcpu {
   }
 
   changed(): void {}
+
+  /** IN and OUT, where the library has found the next instruction; the string forms have memory to go through. */
+  answerIo(machine: Machine): boolean {
+    const { exit, state } = this;
+    if (exit.reason !== Exit.IO || exit.ioStr || (this.words[PAGE.CACHED / 4] & State.GPRS) === 0) {
+      return false;
+    }
+    // The next instruction is another one, and far jumps are none of these: the low half tells.
+    if (exit.view.getUint32(NPC, true) === state.gprLow(Gpr.RIP)) return false;
+    const { io } = this.access;
+    const { data } = io;
+    const size = exit.ioOperandSize;
+    io.machine = machine;
+    io.port = exit.ioPort;
+    io.in = exit.ioIn;
+    io.size = size;
+    if (io.in) allOnes(data, 8);
+    else {
+      data.setUint32(0, state.gprLow(Gpr.RAX), true);
+      data.setUint32(4, 0, true);
+    }
+    this.callbacks.io?.(io);
+    if (exit.ioIn) writeRax(state, size, data.getUint32(0, true));
+    advance(this);
+    this.setState(State.GPRS);
+    return true;
+  }
 
   answerMem(machine: Machine): boolean {
     const { words } = this;
@@ -249,6 +282,10 @@ export class CopiedVcpu extends LibVcpu {
 
   /** Time slices are the system's. */
   until(): void {}
+
+  answerIo(): boolean {
+    return false;
+  }
 
   answerMem(): boolean {
     return false;

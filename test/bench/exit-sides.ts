@@ -213,6 +213,7 @@ export class Whole implements Side {
       serve: () => undefined,
       trace: new ExitTraceWriter(createExitTrace()),
       timeline: null,
+      understudy: null,
     });
   }
 

@@ -136,13 +136,20 @@ static int serve_raw(struct kvm_run *run)
 	return result;
 }
 
+/* A tick that a vCPU of libnvmm has left to this thread may end it: there is one at most. */
+static int make(int fd, unsigned long request)
+{
+	int made = ioctl(fd, request, 0);
+	return made < 0 && errno == EINTR ? ioctl(fd, request, 0) : made;
+}
+
 /* Nanoseconds that the guest took, or -1. */
 double bench_raw(uint8_t *memory, const struct nvmm_x64_state *state)
 {
 	double ns = -1;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
-	int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
+	int vm = kvm < 0 ? -1 : make(kvm, KVM_CREATE_VM);
+	int vcpu = vm < 0 ? -1 : make(vm, KVM_CREATE_VCPU);
 	int size = kvm < 0 ? 0 : ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct kvm_run *run = vcpu < 0 ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	if (run != MAP_FAILED && map_raw(vm, memory) == 0 && filter_msrs(vm) == 0 && state_raw(vcpu, state) == 0) {

@@ -193,6 +193,21 @@ onEachBackend('verbs', (backend) => {
     expect((thrown as NvmmError).message.length).toBeGreaterThan((thrown as NvmmError).verb.length + 12);
   });
 
+  it('as many machines as it says, and one more is ENOBUFS', () => {
+    const { nvmm } = new Host(backend);
+    const { maxMachines } = nvmm.capability();
+    const made: Machine[] = [];
+    const more = (): void => {
+      for (let i = 0; i <= maxMachines; i++) made.push(nvmm.machineCreate());
+    };
+    expect(more).toThrow('ENOBUFS');
+    // Other tests of this process may hold some.
+    expect(made.length).toBeGreaterThan(maxMachines / 2);
+    for (const machine of made) nvmm.machineDestroy(machine);
+    nvmm.machineDestroy(nvmm.machineCreate());
+    nvmm.close();
+  });
+
   it('machines have numbers and sizes', () => {
     const { nvmm, machine } = bench;
     expect(nvmm.ctl(0, machine.machid)).toMatchObject({ machid: machine.machid, vcpus: 1, ram: 4 * PAGE });

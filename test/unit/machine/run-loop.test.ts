@@ -40,6 +40,7 @@ function play(steps: Step[], prepare: (pc: Pc) => void = () => undefined) {
     ...{ nvmm, machine: nvmm.machine, vcpu: nvmm.vcpu, pc, lock: new DeviceLock(control), clock, mailbox },
     trace: new ExitTraceWriter(trace),
     timeline: null,
+    understudy: null,
     report: (report) => {
       reports.push(report);
       if (report.kind === 'paused') mailbox.command(Command.RUN);
