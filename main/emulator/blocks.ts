@@ -18,6 +18,8 @@ export const BLOCK_MAXIMUM = 64;
 const MOST_DOUBLINGS = 14;
 /** Rewrites of a page's code after which more are expected. */
 const OFTEN = 8;
+/** Writes to such a page, one after another and with no code decoded from it meanwhile, after which it is data again. */
+const IDLE_WRITES = 16;
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
 
@@ -46,6 +48,8 @@ interface CodePage {
   isCode: boolean;
   /** How often code in it was written over. */
   rewrites: number;
+  /** Writes since its last block was dropped. */
+  idleWrites: number;
 }
 
 /** Instructions over a page's end that are kept decoded: loops with one of them should find it again. A power of two. */
@@ -184,10 +188,11 @@ export class Blocks {
     const { words } = this.cpu;
     let page = this.pages.get(hostPage);
     if (page === undefined) {
-      page = { blocks: [], live: 0, isCode: false, rewrites: 0 };
+      page = { blocks: [], live: 0, isCode: false, rewrites: 0, idleWrites: 0 };
       this.pages.set(hostPage, page);
     }
     page.live++;
+    page.idleWrites = 0;
     if (!page.isCode) {
       page.isCode = true;
       this.onCode(hostPage, true);
@@ -414,17 +419,17 @@ export class Blocks {
   /** Drops the blocks that bytes [offset, offset + length) of a host page belong to. */
   invalidate(hostPage: number, offset = 0, length = PAGE): void {
     const page = this.pages.get(hostPage);
-    if (page === undefined || page.live === 0) return;
+    if (page === undefined || !page.isCode) return;
     const before = page.live;
     for (const block of page.blocks) {
       if (!block.live || block.end <= offset || block.start >= offset + length) continue;
       this.drop(block);
       page.live--;
     }
-    if (page.live === before) return;
-    page.rewrites++;
+    if (page.live < before) page.rewrites++;
+    if (page.live > 0) return;
     // Taking writing away again costs a search of the translation tables: what is rewritten often stays without.
-    if (page.live > 0 || page.rewrites >= OFTEN) return;
+    if (page.rewrites >= OFTEN && ++page.idleWrites < IDLE_WRITES) return;
     page.isCode = false;
     this.onCode(hostPage, false);
   }
