@@ -65,6 +65,12 @@ export class Backwards {
     this.lastCount = count;
   }
 
+  /** After a restore: its past is not the machine's. */
+  forget(): void {
+    this.history.clear();
+    this.next = 0;
+  }
+
   /** One instruction back. */
   step(): Stop {
     const target = this.timeline.instructions - 1;

@@ -29,6 +29,9 @@ export interface SnapshotHost {
   whileStill<T>(verb: string, work: () => Promise<T>): Promise<T>;
   capture(): Promise<MachineCapture>;
   revive(capture: MachineCapture, restoreRam: () => void): Promise<void>;
+  /** What is done to `disks`, where another thread has the same ones open and works with them. */
+  sealElsewhere(layers: readonly (string | null)[]): Promise<void>;
+  replaceElsewhere(layers: readonly (readonly string[])[]): Promise<void>;
   /** The machine can't be trusted any more: it stops, and says why. */
   distrust(why: string): void;
 }
@@ -61,7 +64,9 @@ export class MachineSnapshots {
       let result: MemoryResult | null = null;
       const { capture, disks } = await host.whileStill('take a snapshot', async () => {
         const start = performance.now();
-        const taken = { capture: await host.capture(), disks: this.sealDisks(order) };
+        const capture = await host.capture();
+        await host.sealElsewhere(order.layers);
+        const taken = { capture, disks: this.sealDisks(order) };
         frozen = this.memory?.freeze() ?? null;
         // Where no picture can be taken, the guest waits until its memory is written.
         if (frozen === null) result = await this.write(order, { memory: host.memory, start: host.ram.start });
@@ -137,6 +142,7 @@ export class MachineSnapshots {
   private async apply(plan: RestorePlan, { saved, capture, reader }: Prepared): Promise<void> {
     const { ram, disks } = this.host;
     disks.forEach((disk, i) => disk.replaceLayers(plan.layers[i] ?? []));
+    await this.host.replaceElsewhere(plan.layers);
     await this.host.revive(capture, () => reader.load(ram.host, ram.start, this.memory));
     // Pages that are read on demand are checked while the guest runs.
     if (this.memory !== null) this.checkLater(memoryOf(plan.folder, saved));
