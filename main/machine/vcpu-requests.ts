@@ -2,6 +2,7 @@ import { NvmmError } from '../nvmm/errors.ts';
 import type { VcpuCapture } from './capture.ts';
 import type { SetBreakpoint, Stop } from './debug.ts';
 import { MachineError, messageOf } from './errors.ts';
+import { replaceLayers } from './layered-disk.ts';
 import type { RunLoop } from './run-loop.ts';
 import type { FromVcpu, ToVcpu } from './vcpu.ts';
 
@@ -95,7 +96,7 @@ const handlers: Handlers = {
     return null;
   },
   'disks.replace': (loop, { layers }) => {
-    loop.disks.forEach((disk, i) => disk.replaceLayers(layers[i] ?? []));
+    replaceLayers(loop.disks, layers);
     return null;
   },
 };

@@ -4,8 +4,8 @@ import type { FrozenMemory, HostMemory } from '../../../native/libnvmm/host-memo
 import { openHostMemory } from '../../../native/libnvmm/host-memory.ts';
 import type { MachineCapture } from '../capture.ts';
 import { startSnapshotThread } from '../entry.ts';
-import { MachineError } from '../errors.ts';
-import type { LayeredDisk } from '../layered-disk.ts';
+import { MachineError, unwritable } from '../errors.ts';
+import { replaceLayers, type LayeredDisk } from '../layered-disk.ts';
 import type { GuestRam } from '../memory.ts';
 import type { MachineConfig, RestorePlan, SnapshotOrder, SnapshotTaken } from '../protocol.ts';
 import { nodeFiles, writeFile } from './files.ts';
@@ -141,7 +141,7 @@ export class MachineSnapshots {
 
   private async apply(plan: RestorePlan, { saved, capture, reader }: Prepared): Promise<void> {
     const { ram, disks } = this.host;
-    disks.forEach((disk, i) => disk.replaceLayers(plan.layers[i] ?? []));
+    replaceLayers(disks, plan.layers);
     await this.host.replaceElsewhere(plan.layers);
     await this.host.revive(capture, () => reader.load(ram.host, ram.start, this.memory));
     // Pages that are read on demand are checked while the guest runs.
@@ -204,6 +204,8 @@ function syncFolder(path: string): void {
   const fd = openSync(path, 'r');
   try {
     fsyncSync(fd);
+  } catch (error) {
+    throw unwritable(path, 0, error);
   } finally {
     closeSync(fd);
   }

@@ -30,7 +30,7 @@ const read =
     into.set(ram.subarray(at, at + into.length));
 
 /** The calls, of which the n-th write, truncation, sync or creation fails. */
-function failing(n: number, code: string): { calls: FileCalls; used: () => number } {
+function failing(n: number, code: string): { calls: FileCalls; used: () => number; open: Set<number> } {
   let count = 0;
   const may =
     <A extends unknown[], R>(call: (...args: A) => R) =>
@@ -40,7 +40,21 @@ function failing(n: number, code: string): { calls: FileCalls; used: () => numbe
     };
   const { create, write, truncate, sync } = nodeFiles;
   const calls = { create: may(create), write: may(write), truncate: may(truncate), sync: may(sync) };
-  return { calls: { ...calls, close: nodeFiles.close }, used: () => count };
+  const open = new Set<number>();
+  const checked: FileCalls = {
+    ...calls,
+    create: (path) => {
+      const fd = calls.create(path);
+      open.add(fd);
+      return fd;
+    },
+    // A second time it would be another thread's file.
+    close: (fd) => {
+      expect(open.delete(fd)).toBe(true);
+      nodeFiles.close(fd);
+    },
+  };
+  return { calls: checked, used: () => count, open };
 }
 
 describe('the memory of a snapshot', () => {
@@ -72,9 +86,11 @@ describe('the memory of a snapshot', () => {
     for (let n = 1; n <= used(); n++) {
       const path = fresh();
       const job = { path, size: SIZE, parent: null };
-      expect(() => writeMemory(job, read(ram), failing(n, code).calls), `call ${n}`).toThrow(
+      const { calls, open } = failing(n, code);
+      expect(() => writeMemory(job, read(ram), calls), `call ${n}`).toThrow(
         new RegExp(`${path} \\(up to 4 MiB\\) can't be written: ${code}.*`),
       );
+      expect([...open]).toEqual([]);
     }
     for (let n = 1; n <= 4; n++) {
       expect(() => writeFile(failing(n, code).calls, fresh(), 'text'), `call ${n}`).toThrow(code);

@@ -20,10 +20,10 @@ export class Victim {
     this.#ended = ended;
   }
 
-  static async start(folder: string): Promise<Victim> {
+  static async start(folder: string, environment: NodeJS.ProcessEnv = {}): Promise<Victim> {
     const child = spawn(process.execPath, [...command, 'serve', '--port', '0'], {
       // Not XDG_RUNTIME_DIR: the socket goes with the folder.
-      env: { ...process.env, VITRINE_HOME: folder, XDG_RUNTIME_DIR: '' },
+      env: { ...process.env, VITRINE_HOME: folder, XDG_RUNTIME_DIR: '', ...environment },
       stdio: ['ignore', 'pipe', 'inherit'],
       detached: process.platform !== 'win32',
     });
@@ -65,8 +65,10 @@ export class Victim {
       const wait = setTimeout(() => reject(new Error(`no ${wanted} after ${typed}: ${heard}`)), 60_000);
       const hear = (piece: { stream: number; offset: number; data: string }): void => {
         if (stream < 0) early.push(piece);
-        if (piece.stream !== stream || piece.offset < from) return;
-        heard += Buffer.from(piece.data, 'base64').toString('latin1');
+        if (piece.stream !== stream) return;
+        // A piece may have the end of what was printed before, and the beginning of the answer.
+        const bytes = Buffer.from(piece.data, 'base64');
+        heard += bytes.subarray(Math.max(0, from - piece.offset)).toString('latin1');
         if (heard.includes(wanted)) resolve();
       };
       const stop = client.on('console.data', hear);
