@@ -230,6 +230,8 @@ export class RunLoop {
     if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
     this.stopped = null;
     this.look();
+    // A machine that has only been stepped so far can go back, too.
+    this.backwards?.attend();
     try {
       return this.debug.stepping(() => this.stepOnce());
     } finally {
