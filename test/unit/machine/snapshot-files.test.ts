@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { FileCalls } from '../../../main/machine/snapshot/files.ts';
 import { nodeFiles, writeFile } from '../../../main/machine/snapshot/files.ts';
-import { PAGE } from '../../../main/machine/snapshot/memory-file.ts';
+import { createIndex, PAGE, runs } from '../../../main/machine/snapshot/memory-file.ts';
 import { writeMemory } from '../../../main/machine/snapshot/memory-writer.ts';
 import { MemoryReader, verifyMemory } from '../../../main/machine/snapshot/restore.ts';
 
@@ -99,6 +99,26 @@ describe('the memory of a snapshot', () => {
     const fd = openSync(folder, 'r');
     closeSync(fd);
     expect(fd).toBeLessThan(100);
+  });
+
+  it('finds the stretches of every index', () => {
+    let state = 1;
+    const random = (below: number): number => (state = (state * 48271) % 0x7fffffff) % below;
+    for (let round = 0; round < 300; round++) {
+      const index = createIndex((1 + random(400)) * PAGE);
+      for (let page = 0; page < index.owner.length;) {
+        const end = page + 1 + random(random(2) === 0 ? 3 : 200);
+        index.owner.fill(random(3) === 0 ? 0xffff : random(3), page, end);
+        page = end;
+      }
+      const found = runs(index);
+      const pages = found.flatMap(({ owner, count }) => Array.from({ length: count }, () => owner));
+      expect(pages).toEqual([...index.owner]);
+      found.slice(1).forEach(({ owner, first }, i) => {
+        expect(owner).not.toBe(found[i]!.owner);
+        expect(first).toBe(found[i]!.first + found[i]!.count);
+      });
+    }
   });
 
   it('tells which page is another', () => {
