@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { FrozenMemory, HostMemory } from '../../../native/libnvmm/host-memory.ts';
 import { openHostMemory } from '../../../native/libnvmm/host-memory.ts';
 import type { MachineCapture } from '../capture.ts';
@@ -14,6 +15,9 @@ import { captureOf, describe, MACHINE_FILE, MEMORY_FILE, printSnapshot } from '.
 import type { MemoryResult } from './memory-writer.ts';
 import { checkFits, memoryOf, MemoryReader, readSnapshot } from './restore.ts';
 import type { RamSource, SnapshotAnswer, SnapshotTask } from './thread.ts';
+
+/** When the pages of a restored memory are checked: not while the guest takes its first steps, which need the CPU. */
+const CHECK_MS = 500;
 
 /** What a snapshot needs of its machine. */
 export interface SnapshotHost {
@@ -150,8 +154,10 @@ export class MachineSnapshots {
 
   private checkLater(memory: ReturnType<typeof memoryOf>): void {
     const number = ++this.restores;
-    this.run({ kind: 'verify', memory })
+    delay(CHECK_MS)
+      .then(() => (number === this.restores ? this.run({ kind: 'verify', memory }) : null))
       .then((answer) => {
+        if (answer === null) return;
         const wrong =
           answer.kind === 'verified' ? answer.wrong : answer.kind === 'failed' ? answer.message : null;
         if (wrong !== null && number === this.restores) this.host.distrust(wrong);
