@@ -15,6 +15,8 @@ export interface Replayed {
   discard(): void;
   /** Runs until the count of instructions is this, or a breakpoint is met (the stop). Null: it is there. */
   replayTo(count: number): Stop | null;
+  /** The vCPU stands at a stop, as if it had just met it: what comes next does not stop there again. */
+  standAt(stop: Stop): void;
   /** Gets past a stop; what stops there, too. */
   passStop(): Stop | null;
   /** Where the vCPU stands, as a stop. */
@@ -90,6 +92,7 @@ export class Backwards {
       if (found !== null) {
         this.restore(from);
         this.advance(found.count);
+        this.loop.standAt(found.stop);
         return found.stop;
       }
       end = this.history.count(from);

@@ -374,6 +374,10 @@ export class RunLoop {
     return stop.reason === 'step' || stop.reason === 'halted' || this.parked ? null : stop;
   }
 
+  standAt(stop: Stop): void {
+    this.debug.standAt(stop);
+  }
+
   standing(reason: 'step' | 'pause', message: string): Stop {
     return this.debug.stop(reason, message);
   }
