@@ -15,6 +15,8 @@ export interface Replayed {
   discard(): void;
   /** Runs until the count of instructions is this, or a breakpoint is met (the stop). Null: it is there. */
   replayTo(count: number): Stop | null;
+  /** The vCPU stands at a stop, as if it had just met it: what comes next does not stop there again. */
+  standAt(stop: Stop): void;
   /** Gets past a stop; what stops there, too. */
   passStop(): Stop | null;
   /** Where the vCPU stands, as a stop. */
@@ -65,6 +67,12 @@ export class Backwards {
     this.lastCount = count;
   }
 
+  /** After a restore: its past is not the machine's. */
+  forget(): void {
+    this.history.clear();
+    this.next = 0;
+  }
+
   /** One instruction back. */
   step(): Stop {
     const target = this.timeline.instructions - 1;
@@ -84,6 +92,7 @@ export class Backwards {
       if (found !== null) {
         this.restore(from);
         this.advance(found.count);
+        this.loop.standAt(found.stop);
         return found.stop;
       }
       end = this.history.count(from);

@@ -1,5 +1,15 @@
-import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
-import { MachineError, messageOf } from './errors.ts';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { MachineError, messageOf, unwritable } from './errors.ts';
 
 /**
  * A file with those blocks of a disk that were written since a snapshot:
@@ -23,7 +33,7 @@ export class DiskLayer {
   private readonly map: Uint8Array;
   private readonly dirty = new Set<number>();
   private readonly data: number;
-  private readonly writable: boolean;
+  private writable: boolean;
 
   /** Opens a layer of a disk of `size` bytes, or makes it when it is missing and may be. */
   constructor(path: string, size: number, mode: 'read' | 'write' | 'create') {
@@ -33,13 +43,16 @@ export class DiskLayer {
     this.map = new Uint8Array(mapBytes);
     this.data = HEADER + mapBytes;
     const fresh = mode === 'create' && !existsSync(path);
+    if (fresh) {
+      this.fd = this.make(size);
+      return;
+    }
     try {
-      this.fd = openSync(path, fresh ? 'wx+' : this.writable ? 'r+' : 'r', 0o600);
+      this.fd = openSync(path, this.writable ? 'r+' : 'r');
     } catch (error) {
       throw new MachineError('host', `The disk layer ${path} can't be opened: ${messageOf(error)}.`);
     }
-    if (fresh) this.begin(size);
-    else this.check(size);
+    this.check(size);
   }
 
   has(block: number): boolean {
@@ -71,31 +84,48 @@ export class DiskLayer {
 
   flush(): void {
     if (!this.writable) return;
-    fsyncSync(this.fd);
-    if (this.dirty.size === 0) return;
-    for (const piece of this.dirty) {
-      const at = piece * MAP_PIECE;
-      writeSync(this.fd, this.map, at, MAP_PIECE, HEADER + at);
+    try {
+      fsyncSync(this.fd);
+      if (this.dirty.size === 0) return;
+      for (const piece of this.dirty) {
+        const at = piece * MAP_PIECE;
+        writeSync(this.fd, this.map, at, MAP_PIECE, HEADER + at);
+      }
+      fsyncSync(this.fd);
+    } catch (error) {
+      throw unwritable(this.path, 0, error);
     }
     this.dirty.clear();
-    fsyncSync(this.fd);
+  }
+
+  /** Forces it to the disk for the last time: it is not written any more. */
+  seal(): void {
+    this.flush();
+    this.writable = false;
   }
 
   close(): void {
     closeSync(this.fd);
   }
 
-  private begin(size: number): void {
+  /** Under another name first: a VM that names its layer finds it whole, or finds none and makes it. */
+  private make(size: number): number {
+    const making = `${this.path}.new`;
     const header = Buffer.alloc(HEADER);
     header.write(MAGIC, 'latin1');
     header.writeBigUInt64LE(BigInt(size), MAGIC.length);
+    let fd = -1;
     try {
-      writeSync(this.fd, header, 0, HEADER, 0);
-      writeSync(this.fd, this.map, 0, this.map.length, HEADER);
-      fsyncSync(this.fd);
+      fd = openSync(making, 'w+', 0o600);
+      writeSync(fd, header, 0, HEADER, 0);
+      writeSync(fd, this.map, 0, this.map.length, HEADER);
+      fsyncSync(fd);
+      renameSync(making, this.path);
+      return fd;
     } catch (error) {
-      closeSync(this.fd);
-      throw new MachineError('host', `The disk layer ${this.path} can't be made: ${messageOf(error)}.`);
+      if (fd >= 0) closeSync(fd);
+      rmSync(making, { force: true });
+      throw unwritable(this.path, this.data, error);
     }
   }
 

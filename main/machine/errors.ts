@@ -16,3 +16,11 @@ export class MachineError extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** A file or folder that can't be written: which, how large it was to become (0: not known), why, and the way out. */
+export function unwritable(path: string, bytes: number, error: unknown): MachineError {
+  const [unit, name] = bytes < 2 ** 20 ? [1024, 'KiB'] : [2 ** 20, 'MiB'];
+  const size = bytes === 0 ? '' : ` (up to ${Math.ceil(bytes / unit)} ${name})`;
+  const room = (error as NodeJS.ErrnoException).code === 'ENOSPC' ? ' Make room on that disk.' : '';
+  return new MachineError('host', `${path}${size} can't be written: ${messageOf(error)}.${room}`);
+}

@@ -45,6 +45,12 @@ export class History {
     return this.checkpoints[index].count;
   }
 
+  clear(): void {
+    this.checkpoints.length = 0;
+    this.shadow = null;
+    this.bytes = 0;
+  }
+
   /** Takes one. */
   take(checkpoint: Omit<Checkpoint, 'changed'>): void {
     if (this.shadow === null) this.shadow = this.ram.slice();

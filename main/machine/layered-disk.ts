@@ -88,15 +88,20 @@ export class LayeredDisk implements BlockBackend {
 
   /** Forces everything below the newest layer to the disk. */
   settle(): void {
-    for (const layer of this.layers.slice(0, -1)) layer.flush();
+    for (const layer of this.layers.slice(0, -1)) layer.seal();
     if (this.layers.length <= 1 && !this.readOnly) this.image.flush();
   }
 
-  /** Goes on with other layers over the same image. */
-  replaceLayers(paths: readonly string[]): void {
+  /** Opens other layers over the same image. The result goes on with them; until then nothing has changed. */
+  prepareLayers(paths: readonly string[]): { use(): void; close(): void } {
     const layers = this.open(paths);
-    for (const layer of this.layers) layer.close();
-    this.layers = layers;
+    return {
+      use: () => {
+        for (const layer of this.layers) layer.close();
+        this.layers = layers;
+      },
+      close: () => layers.forEach((layer) => layer.close()),
+    };
   }
 
   close(): void {
@@ -122,4 +127,16 @@ export class LayeredDisk implements BlockBackend {
       throw error;
     }
   }
+}
+
+/** Other layers for all disks of a machine, or, when that fails, for none. */
+export function replaceLayers(disks: readonly LayeredDisk[], layers: readonly (readonly string[])[]): void {
+  const prepared: ReturnType<LayeredDisk['prepareLayers']>[] = [];
+  try {
+    disks.forEach((disk, i) => prepared.push(disk.prepareLayers(layers[i] ?? [])));
+  } catch (error) {
+    for (const one of prepared) one.close();
+    throw error;
+  }
+  for (const one of prepared) one.use();
 }

@@ -68,6 +68,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private readonly control: SharedArrayBuffer;
   private readonly lock: DeviceLock;
   private readonly clock: MachineClock;
+  /** What the guest died of last. */
+  private death: Pick<Required<MachineStatus>, 'message' | 'crash' | 'stop'> | null = null;
   private readonly disks: LayeredDisk[];
   private readonly pc: Pc;
   private readonly pumps: SerialPump[];
@@ -174,6 +176,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
       whileStill: (verb, work) => this.whileStill(work, verb, ['running', 'paused']),
       capture: () => this.capture(),
       revive: (capture, restoreRam) => this.revive(capture, restoreRam),
+      sealElsewhere: (layers) => this.disksElsewhere('disks.seal', { layers }),
+      replaceElsewhere: (layers) => this.disksElsewhere('disks.replace', { layers }),
       distrust: (why) => this.distrust(why),
     });
     this.startVcpu = {
@@ -386,6 +390,14 @@ export class Machine implements MachineAccess, DebuggedMachine {
     for (const pump of this.pumps) pump.look();
   }
 
+  /** The disks of a deterministic machine are open on its vCPU's thread, too. */
+  private async disksElsewhere<N extends 'disks.seal' | 'disks.replace'>(
+    name: N,
+    params: VcpuRequests[N]['params'],
+  ): Promise<void> {
+    if (this.config.deterministic !== undefined) await this.request(0, name, params);
+  }
+
   powerButton(): Promise<void> {
     return this.verb(async () => {
       this.require('press the power button', 'running');
@@ -485,9 +497,14 @@ export class Machine implements MachineAccess, DebuggedMachine {
   /** Memory turned out not to be what it should: nothing more is to happen with it. */
   private distrust(why: string): void {
     void this.verb(async () => {
+      const message = `the snapshot's memory is damaged. ${why}`;
+      if (this.state === 'crashed' && this.death !== null) {
+        this.say('crashed', { ...this.death, message: `${this.death.message} No wonder: ${message}` });
+        return;
+      }
       if (this.state !== 'running' && this.state !== 'paused') return;
       await this.halt();
-      this.say('paused', { message: `Do not go on: the snapshot's memory is damaged. ${why}` });
+      this.say('paused', { message: `Do not go on: ${message}` });
     });
   }
 
@@ -718,7 +735,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
       const message = `The guest crashed: ${crash.reason} at ${crash.rip}.`;
       const { vcpu, rip } = crash;
       const stop: Stop = { vcpu, reason: 'triple-fault', rip: BigInt(rip), message };
-      this.say('crashed', { message, crash, stop });
+      this.death = { message, crash, stop };
+      this.say('crashed', this.death);
     });
   }
 

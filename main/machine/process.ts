@@ -20,7 +20,8 @@ const { parentPort } = process as unknown as { parentPort?: ParentPort };
 
 function send(message: FromMachine): void {
   if (parentPort !== undefined) parentPort.postMessage(message);
-  else if (process.connected) process.send?.(message);
+  // The parent may be dead before that is known here: killed with messages on their way to it.
+  else if (process.connected) process.send?.(message, (error: Error | null) => error && process.exit(0));
 }
 
 /** Ends the process once all that was sent has left it. */

@@ -15,6 +15,7 @@ import { MachineError } from './errors.ts';
 import { address, counterOf, exitLines, exitName } from './exit-names.ts';
 import type { ExitTraceWriter } from './exit-trace.ts';
 import { TSC_ADJUST } from './msrs.ts';
+import type { LayeredDisk } from './layered-disk.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
 import type { Timeline } from './timeline.ts';
@@ -235,6 +236,8 @@ export class RunLoop {
     if (this.heldTsc !== null) this.tsc.put(this.heldTsc);
     this.stopped = null;
     this.look();
+    // A machine that has only been stepped so far can go back, too.
+    this.backwards?.attend();
     try {
       return this.debug.stepping(() => this.stepOnce());
     } finally {
@@ -327,6 +330,9 @@ export class RunLoop {
     }
   }
 
+  /** Of a deterministic machine: its vCPU's thread does the disks' work, too. */
+  disks: readonly LayeredDisk[] = [];
+
   /** Set where the machine keeps a history. */
   backwards: Backwards | null = null;
 
@@ -372,6 +378,10 @@ export class RunLoop {
   passStop(): Stop | null {
     const stop = this.debug.stepping(() => this.stepOnce());
     return stop.reason === 'step' || stop.reason === 'halted' || this.parked ? null : stop;
+  }
+
+  standAt(stop: Stop): void {
+    this.debug.standAt(stop);
   }
 
   standing(reason: 'step' | 'pause', message: string): Stop {
@@ -447,6 +457,13 @@ export class RunLoop {
     }
     if (event !== null) this.inject(event.type, event.vector, event.error);
     this.look();
+  }
+
+  /** Goes on from a snapshot. Only while it is paused. */
+  restore(capture: VcpuCapture): void {
+    this.load(capture);
+    this.timeline?.forget();
+    this.backwards?.forget();
   }
 
   /** Takes the state that the I/O thread has put into the mailbox: power-on and reset. While paused. */

@@ -189,6 +189,15 @@ export class Timeline {
     this.nextReplay = 0;
   }
 
+  /** After a restore: what was before it is no past of this machine, and what was to come is not to come. */
+  forget(): void {
+    this.log.length = 0;
+    this.script = [];
+    this.nextReplay = 0;
+    this.furthest = 0;
+    for (const output of this.host.outputs) output.muted = false;
+  }
+
   /** Runs `work`, which goes to a place in the past without a rest. */
   seek<T>(goal: number, work: () => T): T {
     const { goal: before } = this;

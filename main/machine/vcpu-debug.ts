@@ -133,6 +133,11 @@ export class VcpuDebug {
     return this.exitStop(found, reason, rip);
   }
 
+  /** After a return to a stop that was met before what stopped was done. */
+  standAt({ reason, rip }: Stop): void {
+    if (reason === 'port' || reason === 'msr' || reason === 'exit') this.before = rip;
+  }
+
   /** The vCPU has gone on from where it had stopped. */
   passed(): void {
     this.before = null;

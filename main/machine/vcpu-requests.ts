@@ -2,6 +2,7 @@ import { NvmmError } from '../nvmm/errors.ts';
 import type { VcpuCapture } from './capture.ts';
 import type { SetBreakpoint, Stop } from './debug.ts';
 import { MachineError, messageOf } from './errors.ts';
+import { replaceLayers } from './layered-disk.ts';
 import type { RunLoop } from './run-loop.ts';
 import type { FromVcpu, ToVcpu } from './vcpu.ts';
 
@@ -32,6 +33,12 @@ export interface VcpuRequests {
   back: { params: { to: 'step' | 'stop' }; result: Stop };
   'timeline.hash': { params: null; result: { instructions: number; hash: string } };
   'timeline.goal': { params: { until: number }; result: null };
+  /**
+   * The disks of a deterministic machine are this thread's. A new layer for each (null: for a disk that is not written),
+   * what was written before is forced to the disk; or other layers.
+   */
+  'disks.seal': { params: { layers: readonly (string | null)[] }; result: null };
+  'disks.replace': { params: { layers: readonly (readonly string[])[] }; result: null };
 }
 
 export type VcpuRequestName = keyof VcpuRequests;
@@ -52,7 +59,7 @@ const handlers: Handlers = {
     return null;
   },
   'capture.load': (loop, capture) => {
-    loop.load(capture);
+    loop.restore(capture);
     return null;
   },
   'time.runs': (loop) => {
@@ -77,6 +84,19 @@ const handlers: Handlers = {
   },
   'timeline.goal': (loop, { until }) => {
     loop.exactTimeline().setGoal(until);
+    return null;
+  },
+  'disks.seal': (loop, { layers }) => {
+    loop.disks.forEach((disk, i) => {
+      const layer = layers[i] ?? null;
+      if (layer === null) return;
+      disk.addLayer(layer);
+      disk.settle();
+    });
+    return null;
+  },
+  'disks.replace': (loop, { layers }) => {
+    replaceLayers(loop.disks, layers);
     return null;
   },
 };

@@ -141,6 +141,7 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
     report: say,
     serve,
   });
+  loop.disks = exact?.disks ?? [];
   const history = exact?.config.history ?? 0;
   if (timeline !== null && history > 0) {
     loop.backwards = new Backwards({ timeline, loop, pc, ram, limit: history });

@@ -1,3 +1,4 @@
+import { registerText } from '../inspect/device-text.ts';
 import type { Result } from './contract.ts';
 import type {
   CodeLine,
@@ -130,10 +131,7 @@ export function devicesText(devices: WireDevice[]): string {
   for (const { device, registers } of devices) {
     lines.push(`${device}:`);
     for (const { name, value, about } of registers) {
-      const text = Array.isArray(value)
-        ? `[${value.map((one) => one.toString(16)).join(' ')}]`
-        : `0x${value.toString(16)}`;
-      lines.push(`  ${name.padEnd(16)} ${text.padEnd(12)}  ${about}`.trimEnd());
+      lines.push(`  ${name.padEnd(16)} ${registerText(value).padEnd(12)}  ${about}`.trimEnd());
     }
   }
   return lines.join('\n');

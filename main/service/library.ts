@@ -3,6 +3,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
+import { unwritable } from '../machine/errors.ts';
 import { vmConfig, type VmConfig } from './contract.ts';
 import { hostCode, ServiceError } from './errors.ts';
 import { LibraryLock } from './lock.ts';
@@ -192,7 +193,12 @@ function newId(): string {
 }
 
 export async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
+  const text = `${JSON.stringify(value, null, 2)}\n`;
+  try {
+    await writeFileAtomic(path, text, { mode: 0o600 });
+  } catch (error) {
+    throw unwritable(path, text.length, error);
+  }
 }
 
 /** Forces a folder's entries to the disk: without it a rename may be lost when the power fails. */
@@ -202,6 +208,8 @@ export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.sync();
+  } catch (error) {
+    throw unwritable(path, 0, error);
   } finally {
     await handle.close();
   }

@@ -110,7 +110,10 @@ class Run {
     }
   }
 
-  /** The machine's end. One that crashed under a gdb stays for it to look at, until it is reset or powered off. */
+  /**
+   * The machine's end. One that crashed under a gdb stays for it to look at, until it is powered off; it may be reset, or
+   * taken back to before its crash, and then ends in another way.
+   */
   private async ended(): Promise<MachineStatus> {
     const { machine } = this;
     let status = await machine.ended;
@@ -118,14 +121,16 @@ class Run {
       this.streams.errors.write(
         `\r\n[${status.message ?? 'The guest crashed.'} It stays for gdb: Ctrl-A x ends it]\r\n`,
       );
+      let lives = false;
       const next = await new Promise<MachineStatus>((resolve) => {
         const stop = machine.onStatus((news) => {
-          if (news.state === 'running' || news.state === 'stopping') return;
+          if (news.state === 'running' || news.state === 'paused') lives = true;
+          if (!['crashed', 'off', 'failed'].includes(news.state)) return;
           stop();
           resolve(news);
         });
       });
-      if (next.state === 'off') return status;
+      if (next.state === 'off' && !lives) return status;
       status = next;
     }
     return status;

@@ -1,6 +1,7 @@
 import { copyFile, link, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { unwritable } from '../machine/errors.ts';
 import type { Snapshot } from '../machine/snapshot/format.ts';
 import { MEMORY_FILE, MACHINE_FILE } from '../machine/snapshot/format.ts';
 import { readSnapshot } from '../machine/snapshot/restore.ts';
@@ -136,17 +137,28 @@ export class SnapshotStore {
   /** Makes the folder that a snapshot is written into. */
   async begin(id: string): Promise<string> {
     const making = join(this.#root, NEW + id);
-    await mkdir(making, { recursive: true, mode: 0o700 });
-    await mkdir(this.layers, { recursive: true, mode: 0o700 });
+    for (const path of [making, this.layers]) {
+      await mkdir(path, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+        throw unwritable(path, 0, error);
+      });
+    }
     await syncFolder(this.folder);
     return making;
   }
 
   /** What was written becomes a snapshot, and the VM's current one. */
   async commit(id: string): Promise<void> {
-    await rename(join(this.#root, NEW + id), this.path(id));
-    await syncFolder(this.#root);
-    await this.setState({ ...(await this.state()), current: id });
+    await rename(join(this.#root, NEW + id), this.path(id)).catch((error: unknown) => {
+      throw unwritable(this.path(id), 0, error);
+    });
+    try {
+      await syncFolder(this.#root);
+      await this.setState({ ...(await this.state()), current: id });
+    } catch (error) {
+      // Whoever asked for it is told that there is none: so be it.
+      await this.#discard(id, id).catch(() => undefined);
+      throw error;
+    }
   }
 
   async abandon(id: string): Promise<void> {

@@ -24,7 +24,7 @@ export interface FrozenHandle {
 export interface HostMemory {
   /** Puts a file's bytes in place of memory, private and read on demand. All three are whole pages. */
   map(hva: number, size: number, fd: number, offset: number): void;
-  /** Puts zero pages in place of memory, and gives back what was there. */
+  /** Puts zero pages in place of all memory that was mapped, and gives back what was there. */
   clear(hva: number, size: number): void;
   /** Takes a picture, or gives null where that can't be done. */
   freeze(): FrozenMemory | null;
@@ -36,8 +36,23 @@ const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_DOFORK = 11;
+const MADV_DONTNEED = 4;
+const PROT_NONE = 0;
+/** MAP_FAILED. */
+const FAILED = -1;
+/** MREMAP_MAYMOVE, FIXED and DONTUNMAP (Linux 5.7): the pages go, the range stays and is empty. */
+const MREMAP_AWAY = 7;
+/** What one entry of a page directory maps. Whole ones are moved at once, when both places are alike in it. */
+const DIRECTORY = 2 ** 21;
+/** When and in what pieces memory that was put aside is given back: the guest runs again by then. */
+const LATER_MS = 200;
+const PIECE = 2 ** 25;
+/** Beyond so many stretches, moving costs as much as it saves. */
+const MOST_STRETCHES = 256;
 
 type Call = (...args: (number | Uint8Array)[]) => number;
+/** A call on another thread, whose result nobody waits for. */
+type Later = { async(...args: [...number[], () => void]): void };
 
 /** Null where the host has no such means. `memory` is all of a shared WebAssembly.Memory. */
 export function openHostMemory(memory: Uint8Array): HostMemory | null {
@@ -49,13 +64,19 @@ export function openHostMemory(memory: Uint8Array): HostMemory | null {
     return null;
   }
   const c = koffi.load(null);
-  const mmap = c.func('mmap', 'uintptr_t', [
+  const mmap = c.func('mmap', 'intptr_t', [
     ...['uintptr_t', 'size_t', 'int', 'int', 'int'],
     'int64_t',
   ]) as Call;
   const memcpy = c.func('memcpy', 'uintptr_t', ['void *', 'uintptr_t', 'size_t']) as Call;
-  const madvise = c.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']) as Call;
+  const madvise = c.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']) as Call & Later;
+  const mremap = c.func('mremap', 'intptr_t', [
+    ...['uintptr_t', 'size_t', 'size_t', 'int', 'uintptr_t'],
+  ]) as Call;
+  const munmap = c.func('munmap', 'int', ['uintptr_t', 'size_t']) as Call;
   const base = memcpy(memory, 0, 0);
+  /** What has been mapped since all was cleared, in order. */
+  let mapped: { hva: number; size: number }[] = [];
 
   const replace = (hva: number, size: number, flags: number, fd: number, offset: number): void => {
     if (!(hva >= 0 && size > 0 && hva + size <= memory.length)) {
@@ -66,9 +87,46 @@ export function openHostMemory(memory: Uint8Array): HostMemory | null {
       throw new Error(`mmap of ${size} bytes fails with errno ${koffi.errno()}`);
     }
   };
+  /** By and by: each call keeps everybody waiting who maps memory. */
+  const giveBack = (place: number, room: number, at: number): void => {
+    if (at >= room) munmap(place, room);
+    else {
+      const piece = Math.min(PIECE, room - at);
+      madvise.async(place + at, piece, MADV_DONTNEED, () => giveBack(place, room, at + piece));
+    }
+  };
+  /**
+   * Takes the pages of a stretch out of memory's way, to be given back on another thread: that takes a fifth of a
+   * second for 2 GiB, and a guest would wait. Where it can't be done, `replace` gives them back.
+   */
+  const putAside = (hva: number, size: number): void => {
+    const [address, room] = [base + hva, size + DIRECTORY];
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const place = mmap(0, room, PROT_NONE, flags, -1, 0);
+    if (place === FAILED) return;
+    const alike = (((address - place) % DIRECTORY) + DIRECTORY) % DIRECTORY;
+    if (mremap(address, size, size, MREMAP_AWAY, place + alike) === FAILED) munmap(place, room);
+    else setTimeout(() => giveBack(place, room, 0), LATER_MS).unref();
+  };
+  const clear = (hva: number, size: number): void => {
+    if (mapped.length <= MOST_STRETCHES) {
+      let at = hva;
+      for (const one of mapped) {
+        if (one.hva > at) putAside(at, one.hva - at);
+        putAside(one.hva, one.size);
+        at = one.hva + one.size;
+      }
+      if (at < hva + size) putAside(at, hva + size - at);
+    }
+    replace(hva, size, MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mapped = [];
+  };
   return {
-    map: (hva, size, fd, offset) => replace(hva, size, MAP_NORESERVE, fd, offset),
-    clear: (hva, size) => replace(hva, size, MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+    map: (hva, size, fd, offset) => {
+      replace(hva, size, MAP_NORESERVE, fd, offset);
+      mapped.push({ hva, size });
+    },
+    clear,
     freeze: () => {
       // V8 keeps its memory from children, unless told otherwise.
       if (madvise(base, memory.length, MADV_DOFORK) !== 0) return null;

@@ -64,6 +64,10 @@ describe('backwards', () => {
     const back = await target.back('stop');
     expect([back.reason, back.rip]).toEqual(['port', first.rip]);
     expect(await hash()).toEqual(at);
+    // It stands there as it did: going on stops at the next one, not here again.
+    expect((await target.step(0)).reason).toBe('step');
+    expect((await hash()).instructions).toBe(at.instructions + 1);
+    expect((await target.goOn()).rip).toBe(second.rip);
     await target.remove(id);
     const begin = await target.reverse!.goOn();
     expect(begin.begin).toBe(true);

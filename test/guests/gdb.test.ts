@@ -147,6 +147,30 @@ describe('gdb', () => {
     expect(said).toContain('$1 = 0x1234\n$2 = 0x7c0c\n$3 = 0xc\n$4 = 0x7c00');
   });
 
+  it('goes backwards: by an instruction, to a breakpoint, and to where a word was written', async () => {
+    const guest: GuestSource = { kind: 'calc' };
+    const deterministic = { seed: 1, unixSeconds: 1704067200, history: 64 * 2 ** 20 };
+    const one = await debugged({ guest, deterministic });
+    open.push(one);
+    one.machine.serial[0]!.write(Buffer.from('6*7\r2*4\r'));
+    const pc = (name: string): string => `printf "${name} %#lx\\n", $pc`;
+    const said = await gdb(one.address, [
+      ...['stepi', 'stepi', pc('two'), 'stepi', 'reverse-stepi', pc('two again')],
+      ...['reverse-stepi', 'reverse-stepi', pc('none'), 'reverse-stepi'],
+      ...[`break ${at('put_decimal')}`, 'continue', 'printf "rax %d\\n", $rax'],
+      ...['continue', 'printf "rax %d\\n", $rax', 'reverse-continue', 'printf "rax again %d\\n", $rax'],
+      ...['delete', `watch *(long *) ${where('evaluate_stack')}`, 'reverse-continue'],
+      ...[`p *(long *) ${where('evaluate_stack')}`, 'delete', 'reverse-continue', pc('begin')],
+      ...[`break ${at('put_decimal')}`, 'continue', 'printf "rax forward %d\\n", $rax', 'delete', 'detach'],
+    ]);
+    expect(said).toMatch(/two (0x[0-9a-f]+)\n(.*\n)*two again \1\n/);
+    expect(said).toContain('none 0x100094');
+    expect(said).toMatch(/No more reverse-execution history[^]*rax 42\n[^]*rax 8\n[^]*rax again 42\n/);
+    expect(said).toMatch(/rax again 42[^]*watchpoint 2/i);
+    expect(said).toMatch(/No more reverse-execution history[^]*begin 0x100094\n[^]*rax forward 42/);
+    await printed(one.machine, '\r\n8\r\n');
+  });
+
   it('looks at a guest that has died', async () => {
     const file = join(folder, 'dies.bin');
     writeFileSync(file, assemble('bits 16\n org 0x7c00\n lidt [0x7c80]\n mov cx, 77\n ud2').bytes);

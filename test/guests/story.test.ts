@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { assemble } from '../../assets/guests/assembler/assembler.ts';
+import { backends } from '../../main/machine/backends.ts';
 import { gdb } from './gdb-rig.ts';
 
 // docs/tutorial.md: its commands as they are written there, and what it says came of them.
@@ -17,8 +18,8 @@ const blocks = (language: string): string[][] =>
   [...tutorial.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 'gs'))].map(([, text]) =>
     text!.trim().split('\n'),
   );
-const [runs, traced, debugged] = blocks('sh');
-const [corpse, watched] = blocks('gdb');
+const [runs, traced, debugged, backwards, lockstep, judged] = blocks('sh');
+const [corpse, back] = blocks('gdb');
 
 const source = readFileSync(join(root, 'assets/guests/story/story.asm'), 'utf8');
 const { bytes, symbols } = assemble(source);
@@ -37,8 +38,8 @@ function shell(text: string): { status: number | null; out: string; err: string 
 }
 
 /** Starts the debugged machine as the tutorial does, but at any port, and gives gdb's commands to it. */
-async function withGdb(commands: readonly string[]): Promise<string> {
-  const text = line(debugged![0]!).replace('--gdb 1234', '--gdb 0 --json');
+async function withGdb(command: string, commands: readonly string[]): Promise<string> {
+  const text = line(command).replace('--gdb 1234', '--gdb 0 --json');
   const child = spawn('sh', ['-c', `exec ${text.replace(/^(STORY_READ=\d)/, 'env $1')}`], { cwd: root });
   let out = '';
   child.stdout.on('data', (data: Buffer) => (out += data.toString()));
@@ -82,16 +83,35 @@ describe('the tutorial', () => {
     expect(exits.at(-1)!.rip).toBe('0x100035');
   });
 
+  it.skipIf(noGdb !== null)(`gdb sees the table and the stack${noGdb ? `: ${noGdb}` : ''}`, async () => {
+    const dead = await withGdb(debugged![0]!, corpse!);
+    expect(dead).toContain('received signal SIGSEGV');
+    expect(dead).toMatch(/0x1002[0-9a-f]+:\t0x00000007\t0x00000007/);
+    expect(dead).toContain('0x100190:\t0x001000a0\t0x001000a0\t0x001000c0');
+  });
+
   it.skipIf(noGdb !== null)(
-    `gdb sees the table, and the answer that was lost${noGdb ? `: ${noGdb}` : ''}`,
+    `back from the corpse to the answer that was lost${noGdb ? `: ${noGdb}` : ''}`,
+    { timeout: 120_000 },
     async () => {
-      const dead = await withGdb(corpse!);
-      expect(dead).toContain('received signal SIGSEGV');
-      expect(dead).toMatch(/0x1002[0-9a-f]+:\t0x00000007\t0x00000007/);
-      expect(dead).toContain('0x100190:\t0x001000a0\t0x001000a0\t0x001000c0');
-      const found = await withGdb(watched!);
-      expect(found).toContain('$1 = 0x5\n$2 = 0x40\n');
-      expect(found).toMatch(/read +0xfee00080 4B = 0x50 lapic at 0x100035/);
+      const found = await withGdb(backwards![0]!, back!);
+      expect(found).toMatch(/SIGSEGV[^]*watchpoint 1[^]*Old value = 1048736\nNew value = 0\n/);
+      expect(found).toMatch(/=> 0x100040:\tmov +%eax,0x100180[^]*=> 0x100035:\tmov +0xfee00080,%eax\n/);
+      expect(found).toMatch(/\$1 = 0x5\n\$2 = 0x50\n[^]* tpr +0x50 [^]*\$3 = 0x40\n/);
     },
   );
+
+  it('lockstep shows the very instruction, and nothing without the fault', () => {
+    const [with6, without] = lockstep!.map(shell);
+    const shown = tutorial.split('```\n').find((text) => text.startsWith('emulated and emulated'))!;
+    expect(with6).toMatchObject({ status: 4, out: expect.stringContaining(shown) as string });
+    expect(without).toMatchObject({ status: 0 });
+  });
+
+  const kvm = backends.find(({ name }) => name === 'kvm')!.unavailable();
+  it.skipIf(kvm !== null)(`and so does hardware${kvm === null ? '' : `: ${kvm}`}`, () => {
+    const { status, out } = shell(judged![0]!);
+    expect([status, out]).toEqual([4, expect.stringContaining('RAX: emulated 0x40, kvm 0x50')]);
+    expect(out).toContain('0x100035  mov     eax, [0xfee00080]');
+  });
 });

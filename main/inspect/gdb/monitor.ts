@@ -11,6 +11,7 @@ import {
 } from '../../machine/memory.ts';
 import type { DeviceRegisters } from '../../machine/protocol.ts';
 import type { VcpuState } from '../../nvmm/layout.ts';
+import { registerText } from '../device-text.ts';
 import type { PageWalk } from '../page-walk.ts';
 import { evaluatePlace, PlaceError } from '../place.ts';
 import { Exit } from '../../nvmm/constants.ts';
@@ -274,8 +275,7 @@ function walkText(walk: PageWalk): string {
 
 function deviceText({ device, registers }: DeviceRegisters): string {
   const lines = registers.map(({ name, value, about }) => {
-    const values = (Array.isArray(value) ? value : [value]).map((one) => `0x${one.toString(16)}`);
-    return `  ${name.padEnd(20)} ${values.slice(0, 8).join(' ')}${values.length > 8 ? ' ...' : ''}  ${about}`;
+    return `  ${name.padEnd(20)} ${registerText(value, 8)}  ${about}`;
   });
   return `${device}\n${lines.join('\n')}\n`;
 }

@@ -352,7 +352,14 @@ export class Stub {
         'This machine keeps no history: it can go back when it is deterministic.',
       );
     }
-    return this.run(() => (vcpu === null ? reverse.goOn() : reverse.step(vcpu)));
+    return this.run(async () => {
+      if (vcpu !== null) return reverse.step(vcpu);
+      const back = await reverse.goOn();
+      if (back.begin === true || back.stop.reason !== 'watchpoint') return back;
+      // gdb goes on unless the value is another one than it was: it wants to stand before the access.
+      const { stop } = await reverse.step(back.stop.vcpu);
+      return { stop: { ...back.stop, rip: stop.rip } };
+    });
   }
 
   private async run(work: () => Promise<Ended>): Promise<Ended> {

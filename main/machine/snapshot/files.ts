@@ -9,7 +9,7 @@ import {
   readSync,
   writeSync,
 } from 'node:fs';
-import { MachineError, messageOf } from '../errors.ts';
+import { MachineError, messageOf, unwritable } from '../errors.ts';
 
 /** The calls that a snapshot is written and read by: one place, so that tests can make each of them fail. */
 export interface FileCalls {
@@ -38,6 +38,7 @@ export class NewFile {
   private readonly calls: FileCalls;
   private readonly fd: number;
   private readonly size: number;
+  private open = true;
 
   /** Makes it. `size` is what it will have at most, in bytes, for messages. */
   constructor(calls: FileCalls, path: string, size: number) {
@@ -59,29 +60,31 @@ export class NewFile {
         this.calls.sync(this.fd);
       });
     } finally {
-      this.named(() => this.calls.close(this.fd));
+      this.named(() => this.close());
     }
   }
 
   /** Closes it as it is, after a failure. */
   abandon(): void {
     try {
-      this.calls.close(this.fd);
+      this.close();
     } catch {
       // The failure that led here is the one to be told.
     }
+  }
+
+  /** Once: the number may be another thread's file by the second time. */
+  private close(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.calls.close(this.fd);
   }
 
   private named<T>(work: () => T): T {
     try {
       return work();
     } catch (error) {
-      const mib = Math.ceil(this.size / 2 ** 20);
-      const room = (error as NodeJS.ErrnoException).code === 'ENOSPC' ? ' Make room on that disk.' : '';
-      throw new MachineError(
-        'host',
-        `${this.path} (up to ${mib} MiB) can't be written: ${messageOf(error)}.${room}`,
-      );
+      throw unwritable(this.path, this.size, error);
     }
   }
 }
@@ -104,7 +107,7 @@ export function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new MachineError('host', `${path} can't be made: ${messageOf(error)}.`);
+    throw unwritable(path, 0, error);
   }
 }
 

@@ -5,6 +5,7 @@ import type { MachineCapture } from '../capture.ts';
 import { MachineError } from '../errors.ts';
 import type { DiskConfig, MachineConfig } from '../protocol.ts';
 import { SERIAL_PORTS } from '../protocol.ts';
+import type { TimelineCapture } from '../timeline-input.ts';
 import { MOST_ANCESTORS, PAGE } from './memory-file.ts';
 import { nameRegisters, registersFrom } from './vcpu-names.ts';
 
@@ -33,6 +34,17 @@ const vcpu = z.object({
   halted: z.boolean(),
   parked: z.boolean(),
   event: queuedEvent.nullable(),
+  /** Of a deterministic machine. Format 1 was without it at first: then time goes on from where the machine's is. */
+  timeline: z
+    .object({
+      instructions: z.number().int().min(0),
+      skipped: z.number().min(0),
+      offset: z.number(),
+      origin: z.number(),
+      random: z.number().int().min(0),
+      inputs: z.array(z.base64()).length(SERIAL_PORTS + 1),
+    })
+    .optional(),
 });
 
 export const snapshotDisk = z.object({
@@ -113,11 +125,12 @@ export function describe(
     backend: machine.backend,
     cpu: { model: 'portable', features: { ...PORTABLE } },
     clock: capture.clock,
-    vcpus: capture.vcpus.map(({ state, halted, parked, event }) => ({
+    vcpus: capture.vcpus.map(({ state, halted, parked, event, timeline }) => ({
       registers: nameRegisters(state),
       halted,
       parked,
       event,
+      ...(timeline === undefined ? {} : { timeline: printTimeline(timeline) }),
     })),
     devices: capture.devices,
     serial: capture.inputs.map((input, port) => ({
@@ -137,13 +150,24 @@ export function captureOf(saved: Snapshot): MachineCapture {
     devices: saved.devices,
     inputs: saved.serial.map(({ input }) => bytesOf(input)),
     outputs: saved.serial.map(({ output }) => bytesOf(output)),
-    vcpus: saved.vcpus.map(({ registers: named, halted, parked, event }) => ({
+    vcpus: saved.vcpus.map(({ registers: named, halted, parked, event, timeline }) => ({
       state: registersFrom(named),
       halted,
       parked,
       event,
+      ...(timeline === undefined ? {} : { timeline: readTimeline(timeline) }),
     })),
   };
+}
+
+type SavedTimeline = NonNullable<Snapshot['vcpus'][number]['timeline']>;
+
+function printTimeline({ count, inputs, ...times }: TimelineCapture): SavedTimeline {
+  return { instructions: count, ...times, inputs: inputs.map(base64) };
+}
+
+function readTimeline({ instructions, inputs, ...times }: SavedTimeline): TimelineCapture {
+  return { count: instructions, ...times, inputs: inputs.map(bytesOf) };
 }
 
 const digest = (text: string): string => `sha256:${createHash('sha256').update(text).digest('hex')}`;

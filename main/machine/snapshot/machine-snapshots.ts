@@ -1,11 +1,12 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { FrozenMemory, HostMemory } from '../../../native/libnvmm/host-memory.ts';
 import { openHostMemory } from '../../../native/libnvmm/host-memory.ts';
 import type { MachineCapture } from '../capture.ts';
 import { startSnapshotThread } from '../entry.ts';
-import { MachineError } from '../errors.ts';
-import type { LayeredDisk } from '../layered-disk.ts';
+import { MachineError, unwritable } from '../errors.ts';
+import { replaceLayers, type LayeredDisk } from '../layered-disk.ts';
 import type { GuestRam } from '../memory.ts';
 import type { MachineConfig, RestorePlan, SnapshotOrder, SnapshotTaken } from '../protocol.ts';
 import { nodeFiles, writeFile } from './files.ts';
@@ -14,6 +15,9 @@ import { captureOf, describe, MACHINE_FILE, MEMORY_FILE, printSnapshot } from '.
 import type { MemoryResult } from './memory-writer.ts';
 import { checkFits, memoryOf, MemoryReader, readSnapshot } from './restore.ts';
 import type { RamSource, SnapshotAnswer, SnapshotTask } from './thread.ts';
+
+/** When the pages of a restored memory are checked: not while the guest takes its first steps, which need the CPU. */
+const CHECK_MS = 500;
 
 /** What a snapshot needs of its machine. */
 export interface SnapshotHost {
@@ -29,6 +33,9 @@ export interface SnapshotHost {
   whileStill<T>(verb: string, work: () => Promise<T>): Promise<T>;
   capture(): Promise<MachineCapture>;
   revive(capture: MachineCapture, restoreRam: () => void): Promise<void>;
+  /** What is done to `disks`, where another thread has the same ones open and works with them. */
+  sealElsewhere(layers: readonly (string | null)[]): Promise<void>;
+  replaceElsewhere(layers: readonly (readonly string[])[]): Promise<void>;
   /** The machine can't be trusted any more: it stops, and says why. */
   distrust(why: string): void;
 }
@@ -61,7 +68,9 @@ export class MachineSnapshots {
       let result: MemoryResult | null = null;
       const { capture, disks } = await host.whileStill('take a snapshot', async () => {
         const start = performance.now();
-        const taken = { capture: await host.capture(), disks: this.sealDisks(order) };
+        const capture = await host.capture();
+        await host.sealElsewhere(order.layers);
+        const taken = { capture, disks: this.sealDisks(order) };
         frozen = this.memory?.freeze() ?? null;
         // Where no picture can be taken, the guest waits until its memory is written.
         if (frozen === null) result = await this.write(order, { memory: host.memory, start: host.ram.start });
@@ -136,7 +145,8 @@ export class MachineSnapshots {
 
   private async apply(plan: RestorePlan, { saved, capture, reader }: Prepared): Promise<void> {
     const { ram, disks } = this.host;
-    disks.forEach((disk, i) => disk.replaceLayers(plan.layers[i] ?? []));
+    replaceLayers(disks, plan.layers);
+    await this.host.replaceElsewhere(plan.layers);
     await this.host.revive(capture, () => reader.load(ram.host, ram.start, this.memory));
     // Pages that are read on demand are checked while the guest runs.
     if (this.memory !== null) this.checkLater(memoryOf(plan.folder, saved));
@@ -144,8 +154,10 @@ export class MachineSnapshots {
 
   private checkLater(memory: ReturnType<typeof memoryOf>): void {
     const number = ++this.restores;
-    this.run({ kind: 'verify', memory })
+    delay(CHECK_MS)
+      .then(() => (number === this.restores ? this.run({ kind: 'verify', memory }) : null))
       .then((answer) => {
+        if (answer === null) return;
         const wrong =
           answer.kind === 'verified' ? answer.wrong : answer.kind === 'failed' ? answer.message : null;
         if (wrong !== null && number === this.restores) this.host.distrust(wrong);
@@ -198,6 +210,8 @@ function syncFolder(path: string): void {
   const fd = openSync(path, 'r');
   try {
     fsyncSync(fd);
+  } catch (error) {
+    throw unwritable(path, 0, error);
   } finally {
     closeSync(fd);
   }

@@ -93,12 +93,14 @@ function checkDisk({ path, size, modified }: SnapshotDisk, fail: (message: strin
 export class MemoryReader {
   readonly index: MemoryIndex;
   private readonly files: FileSet;
+  private readonly runs: ReturnType<typeof runs>;
 
   constructor({ files, size, checksum }: SavedMemory) {
     this.files = new FileSet(files);
     try {
       this.index = readIndex(this.files.get(0), size, checksum, files.length - 1);
-      for (const { owner, first, count } of runs(this.index)) {
+      this.runs = runs(this.index);
+      for (const { owner, first, count } of this.runs) {
         if (owner === ZERO) continue;
         const file = this.files.get(owner);
         // What is mapped and not there would end the process when it is touched.
@@ -115,7 +117,7 @@ export class MemoryReader {
   /** Every page that is not zero, in stretches of at most a piece. `bytes` is valid during the call. */
   forEachPiece(visit: (first: number, bytes: Uint8Array) => void): void {
     const buffer = Buffer.alloc(PIECE);
-    for (const { owner, first, count } of runs(this.index)) {
+    for (const { owner, first, count } of this.runs) {
       if (owner === ZERO) continue;
       for (let done = 0; done < count; done += PIECE / PAGE) {
         const bytes = buffer.subarray(0, Math.min(PIECE, (count - done) * PAGE));
@@ -141,7 +143,7 @@ export class MemoryReader {
     }
     memory.clear(start, size);
     let mappings = 0;
-    for (const { owner, first, count } of runs(this.index)) {
+    for (const { owner, first, count } of this.runs) {
       if (owner === ZERO) continue;
       const file = this.files.get(owner);
       const at = start + first * PAGE;

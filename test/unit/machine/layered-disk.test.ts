@@ -45,7 +45,7 @@ describe('a disk with layers', () => {
       }
       if (round % 90 === 0) {
         const old = saved[draw(saved.length)]!;
-        disk.replaceLayers([...old.layers, join(folder, `back${round}`)]);
+        disk.prepareLayers([...old.layers, join(folder, `back${round}`)]).use();
         old.model.copy(model);
       }
       const seen = Buffer.alloc(SIZE);

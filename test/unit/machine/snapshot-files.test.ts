@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { FileCalls } from '../../../main/machine/snapshot/files.ts';
 import { nodeFiles, writeFile } from '../../../main/machine/snapshot/files.ts';
-import { PAGE } from '../../../main/machine/snapshot/memory-file.ts';
+import { createIndex, PAGE, runs } from '../../../main/machine/snapshot/memory-file.ts';
 import { writeMemory } from '../../../main/machine/snapshot/memory-writer.ts';
 import { MemoryReader, verifyMemory } from '../../../main/machine/snapshot/restore.ts';
 
@@ -30,7 +30,7 @@ const read =
     into.set(ram.subarray(at, at + into.length));
 
 /** The calls, of which the n-th write, truncation, sync or creation fails. */
-function failing(n: number, code: string): { calls: FileCalls; used: () => number } {
+function failing(n: number, code: string): { calls: FileCalls; used: () => number; open: Set<number> } {
   let count = 0;
   const may =
     <A extends unknown[], R>(call: (...args: A) => R) =>
@@ -40,7 +40,21 @@ function failing(n: number, code: string): { calls: FileCalls; used: () => numbe
     };
   const { create, write, truncate, sync } = nodeFiles;
   const calls = { create: may(create), write: may(write), truncate: may(truncate), sync: may(sync) };
-  return { calls: { ...calls, close: nodeFiles.close }, used: () => count };
+  const open = new Set<number>();
+  const checked: FileCalls = {
+    ...calls,
+    create: (path) => {
+      const fd = calls.create(path);
+      open.add(fd);
+      return fd;
+    },
+    // A second time it would be another thread's file.
+    close: (fd) => {
+      expect(open.delete(fd)).toBe(true);
+      nodeFiles.close(fd);
+    },
+  };
+  return { calls: checked, used: () => count, open };
 }
 
 describe('the memory of a snapshot', () => {
@@ -72,9 +86,11 @@ describe('the memory of a snapshot', () => {
     for (let n = 1; n <= used(); n++) {
       const path = fresh();
       const job = { path, size: SIZE, parent: null };
-      expect(() => writeMemory(job, read(ram), failing(n, code).calls), `call ${n}`).toThrow(
+      const { calls, open } = failing(n, code);
+      expect(() => writeMemory(job, read(ram), calls), `call ${n}`).toThrow(
         new RegExp(`${path} \\(up to 4 MiB\\) can't be written: ${code}.*`),
       );
+      expect([...open]).toEqual([]);
     }
     for (let n = 1; n <= 4; n++) {
       expect(() => writeFile(failing(n, code).calls, fresh(), 'text'), `call ${n}`).toThrow(code);
@@ -83,6 +99,26 @@ describe('the memory of a snapshot', () => {
     const fd = openSync(folder, 'r');
     closeSync(fd);
     expect(fd).toBeLessThan(100);
+  });
+
+  it('finds the stretches of every index', () => {
+    let state = 1;
+    const random = (below: number): number => (state = (state * 48271) % 0x7fffffff) % below;
+    for (let round = 0; round < 300; round++) {
+      const index = createIndex((1 + random(400)) * PAGE);
+      for (let page = 0; page < index.owner.length;) {
+        const end = page + 1 + random(random(2) === 0 ? 3 : 200);
+        index.owner.fill(random(3) === 0 ? 0xffff : random(3), page, end);
+        page = end;
+      }
+      const found = runs(index);
+      const pages = found.flatMap(({ owner, count }) => Array.from({ length: count }, () => owner));
+      expect(pages).toEqual([...index.owner]);
+      found.slice(1).forEach(({ owner, first }, i) => {
+        expect(owner).not.toBe(found[i]!.owner);
+        expect(first).toBe(found[i]!.first + found[i]!.count);
+      });
+    }
   });
 
   it('tells which page is another', () => {

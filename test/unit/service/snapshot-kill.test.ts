@@ -1,27 +1,92 @@
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import { memoryOf, readSnapshot, verifyMemory } from '../../../main/machine/snapshot/restore.ts';
 import { Library } from '../../../main/service/library.ts';
 import { SnapshotStore } from '../../../main/service/snapshot-store.ts';
+import { Victim } from './snapshot-victim.ts';
 
-/** Lets the churn run, kills it with -9 so many ms after it is ready, and gives what it said. */
-async function churn(folder: string, seed: number, milliseconds: number): Promise<string[]> {
-  const script = join(import.meta.dirname, 'snapshot-churn.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(seed)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const lines: string[] = [];
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  createInterface(child.stdout).on('line', (line) => {
-    lines.push(line);
-    if (line === 'ready') setTimeout(() => child.kill('SIGKILL'), milliseconds);
-  });
-  await ended;
-  return lines;
+const VERBS = ['take', 'restore', 'delete', 'clone'] as const;
+type Verb = (typeof VERBS)[number];
+
+/** Marsaglia's xorshift32: the same seed gives the same choices. */
+function generator(seed: number): (below: number) => number {
+  let state = seed >>> 0 || 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+/** What each verb takes here, in milliseconds: learnt, so that the kill falls into it. */
+const lasts: Record<Verb, number> = { take: 150, restore: 100, delete: 40, clone: 60 };
+
+/** What was under way at the kill, and what is known to exist. */
+interface Round {
+  pending: { verb: Verb | 'between'; id: string };
+  alive: Set<string>;
+  log: string[];
+}
+
+/** Starts the service and the VM, and kills it while it takes, restores, deletes and clones snapshots. */
+async function round(folder: string, random: (below: number) => number, alive: Set<string>): Promise<Round> {
+  const victim = await Victim.start(folder);
+  const { client } = victim;
+  const state: Round = { pending: { verb: 'between', id: '' }, alive, log: [] };
+  const id = (await client.vm('main')).id;
+  const current = (await client.request('snapshot.list', { id })).find((each) => each.current);
+  if (current !== undefined && random(2) === 0) {
+    await client.request('snapshot.restore', { id, snapshot: current.id });
+  } else {
+    await client.request('vm.start', { id });
+    await victim.prompt(id);
+  }
+  await victim.calculate(id, random(90) + 10, random(90) + 10);
+
+  const take = async (): Promise<void> => {
+    state.alive.add((await client.request('snapshot.take', { id })).snapshot.id);
+  };
+  // So that there is something to restore, delete and clone.
+  while (state.alive.size < 3) await take();
+  const all = random(2) === 0;
+  let killed = false;
+  let timer: NodeJS.Timeout | undefined;
+  while (!killed) {
+    const ids = [...state.alive];
+    const verb = ids.length < 2 ? 'take' : ids.length > 8 ? 'delete' : VERBS[random(VERBS.length)]!;
+    const one = ids[random(ids.length)]!;
+    state.log.push(`${verb} ${one}`);
+    state.pending = { verb, id: one };
+    timer ??= setTimeout(
+      () => {
+        killed = true;
+        victim.kill(all);
+      },
+      (lasts[verb] * random(1200)) / 1000,
+    );
+    const began = performance.now();
+    try {
+      if (verb === 'take') await take();
+      if (verb === 'restore') await client.request('snapshot.restore', { id, snapshot: one });
+      if (verb === 'delete') {
+        await client.request('snapshot.delete', { id, snapshot: one });
+        state.alive.delete(one);
+      }
+      if (verb === 'clone') {
+        const made = await client.request('snapshot.clone', { id, snapshot: one, name: 'clone' });
+        if (random(2) === 0) await client.request('vm.delete', { id: made.id });
+      }
+      state.pending = { verb: 'between', id: '' };
+      lasts[verb] = 0.8 * lasts[verb] + 0.2 * (performance.now() - began);
+    } catch (error) {
+      if (!killed) throw error;
+    }
+  }
+  await victim.gone();
+  return state;
 }
 
 /** Everything on disk is whole; gives the snapshots of the main VM. */
@@ -29,6 +94,7 @@ async function inspect(folder: string): Promise<Set<string>> {
   const library = await Library.open(folder);
   const { records, damaged } = await library.load();
   expect(damaged).toEqual([]);
+  expect(records.filter(({ config }) => config.name === 'main')).toHaveLength(1);
   let found = new Set<string>();
   for (const { id, config } of records) {
     const store = new SnapshotStore(library.folderOf(id));
@@ -69,27 +135,30 @@ test(
     const killed: Record<string, number> = {};
     let alive = new Set<string>();
     try {
-      for (let round = 0; round < rounds; round++) {
-        const log = await churn(folder, seed + round, (seed * 7 + round * 131) % 900);
-        const where = `seed ${seed}, round ${round}: ${log.slice(-3).join('; ')}`;
-        expect(log, where).toContain('ready');
-        let pending: string[] = [];
-        for (const line of log) {
-          const [step, verb, id] = line.split(' ') as [string, string, string];
-          if (step === 'begin') pending = [verb, id];
-          if (step !== 'done') continue;
-          pending = [];
-          if (verb === 'take') alive.add(id);
-          if (verb === 'delete') alive.delete(id);
-        }
-        const [verb = 'between', id] = pending;
+      const disk = join(folder, 'disk.img');
+      writeFileSync(disk, Buffer.alloc(2 ** 20));
+      const first = await Victim.start(folder);
+      await first.client.request('vm.create', {
+        ...{ name: 'main', guest: { kind: 'calc' }, memory: 2 ** 23, backend: 'emulated' },
+        disks: [{ path: disk }],
+      });
+      first.kill(true);
+      await first.gone();
+      for (let number = 0; number < rounds; number++) {
+        const { pending, log, ...known } = await round(folder, generator(seed + number), alive);
+        const where = `seed ${seed}, round ${number}: ${log.slice(-3).join('; ')}`;
+        const { verb, id } = pending;
         killed[verb] = (killed[verb] ?? 0) + 1;
         const found = await inspect(folder);
-        const missing = [...alive].filter((each) => !found.has(each) && !(verb === 'delete' && each === id));
-        const extra = [...found].filter((each) => !alive.has(each));
-        expect(missing, where).toEqual([]);
+        const missing = [...known.alive].filter((each) => !found.has(each));
+        const extra = [...found].filter((each) => !known.alive.has(each));
+        expect(
+          missing.filter((each) => !(verb === 'delete' && each === id)),
+          where,
+        ).toEqual([]);
         expect(extra.length, where).toBeLessThanOrEqual(verb === 'take' ? 1 : 0);
         alive = found;
+        if (number % 50 === 49) console.log(`${number + 1} rounds: ${JSON.stringify(killed)}`);
       }
       console.log(`killed ${rounds} times, during: ${JSON.stringify(killed)}`);
     } finally {

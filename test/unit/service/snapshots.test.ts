@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -95,6 +95,9 @@ describe('snapshots of a VM', () => {
     await service.call('vm.start', { id });
     await console.wait('\n> ');
     const snapshot = await take('with disk');
+    renameSync(disk, `${disk}.away`);
+    await expect(restore(snapshot)).rejects.toThrow(/disk\.img is missing\. Put the image back/);
+    renameSync(`${disk}.away`, disk);
     writeFileSync(disk, Buffer.alloc(MIB, 1));
     await expect(restore(snapshot)).rejects.toThrow(/disk\.img was changed at/);
     await expect(service.call('snapshot.show', { id, snapshot: 'nobody' })).rejects.toThrow(
