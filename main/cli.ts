@@ -1,13 +1,5 @@
 #!/usr/bin/env node
-import { debugCommand } from './service/debug-command.ts';
-import { doctorCommand } from './service/doctor.ts';
-import { gdbCommand } from './service/gdb-command.ts';
 import { version } from './service/host.ts';
-import { lockstepCommand } from './service/lockstep-command.ts';
-import { runCommand } from './service/run.ts';
-import { serveCommand } from './service/serve-command.ts';
-import { snapshotCommand } from './service/snapshot-command.ts';
-import { traceCommand } from './service/trace-command.ts';
 
 const usage = `Usage: vitrine COMMAND [options]
 
@@ -32,32 +24,33 @@ vitrine COMMAND --help says more. vitrine --version prints the version.
 
 const [command, ...rest] = process.argv.slice(2);
 
+/** Each command's code is loaded when it is asked for: together they take longer than a small machine's start. */
 async function main(): Promise<number> {
   switch (command) {
     case 'run':
-      return runCommand(rest);
+      return (await import('./service/run.ts')).runCommand(rest);
     case 'serve':
-      return serveCommand(rest);
+      return (await import('./service/serve-command.ts')).serveCommand(rest);
     case 'gdb':
-      return gdbCommand(rest);
+      return (await import('./service/gdb-command.ts')).gdbCommand(rest);
     case 'snapshot':
     case 'restore':
     case 'switch':
     case 'vcpu':
-      return snapshotCommand(command, rest);
+      return (await import('./service/snapshot-command.ts')).snapshotCommand(command, rest);
     case 'inspect':
     case 'step':
     case 'break':
     case 'continue':
     case 'pause':
     case 'resume':
-      return debugCommand(command, rest);
+      return (await import('./service/debug-command.ts')).debugCommand(command, rest);
     case 'lockstep':
-      return lockstepCommand(rest);
+      return (await import('./service/lockstep-command.ts')).lockstepCommand(rest);
     case 'trace':
-      return traceCommand(rest);
+      return (await import('./service/trace-command.ts')).traceCommand(rest);
     case 'doctor':
-      return doctorCommand(rest);
+      return (await import('./service/doctor.ts')).doctorCommand(rest);
     case '--version':
     case '-V':
       process.stdout.write(`vitrine ${version}\n`);

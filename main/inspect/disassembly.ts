@@ -1,6 +1,11 @@
-import * as iced from 'iced-x86';
+import { createRequire } from 'node:module';
+import type * as Iced from 'iced-x86';
 import { Gpr, Seg } from '../nvmm/constants.ts';
 import type { VcpuState } from '../nvmm/layout.ts';
+
+/** Loaded at the first instruction: most machines start and end without anybody looking. */
+let library: typeof Iced | undefined;
+const load = (): typeof Iced => (library ??= createRequire(import.meta.url)('iced-x86') as typeof Iced);
 
 /** The longest instruction, in bytes (SDM volume 2, 2.3.11). */
 export const LONGEST_INSTRUCTION = 15;
@@ -41,7 +46,7 @@ export function codeLinear(state: VcpuState, offset: bigint): bigint {
 /** RIP's linear address. */
 export const ripLinear = (state: VcpuState): bigint => codeLinear(state, state.gpr(Gpr.RIP));
 
-function flowOf(instruction: iced.Instruction): Flow {
+function flowOf(iced: typeof Iced, instruction: Iced.Instruction): Flow {
   if (instruction.hasRepPrefix || instruction.hasRepePrefix || instruction.hasRepnePrefix) {
     if (instruction.isStringInstruction) return 'repeat';
   }
@@ -63,7 +68,7 @@ function flowOf(instruction: iced.Instruction): Flow {
   }
 }
 
-function targetOf(instruction: iced.Instruction): { target?: bigint } {
+function targetOf(iced: typeof Iced, instruction: Iced.Instruction): { target?: bigint } {
   const direct: number[] = [iced.OpKind.NearBranch16, iced.OpKind.NearBranch32, iced.OpKind.NearBranch64];
   return instruction.opCount > 0 && direct.includes(instruction.opKind(0))
     ? { target: instruction.nearBranchTarget }
@@ -84,6 +89,7 @@ export function disassemble(
   count: number,
   nameOf: NameOf = () => null,
 ): Disassembled[] {
+  const iced = load();
   const decoder = new iced.Decoder(size, bytes, iced.DecoderOptions.None);
   const formatter = new iced.Formatter(iced.FormatterSyntax.Intel);
   formatter.hexPrefix = '0x';
@@ -116,14 +122,14 @@ export function disassemble(
         continue;
       }
       const { length } = instruction;
-      const jump = targetOf(instruction);
+      const jump = targetOf(iced, instruction);
       const name = jump.target === undefined ? null : nameOf(jump.target);
       lines.push({
         address: instruction.ip,
         length,
         bytes: bytes.slice(at, at + length),
         text: formatter.format(instruction) + (name === null ? '' : ` <${name}>`),
-        flow: flowOf(instruction),
+        flow: flowOf(iced, instruction),
         ...jump,
       });
     }
