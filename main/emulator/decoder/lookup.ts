@@ -49,7 +49,7 @@ export function buildLookup(features: ReadonlySet<string>, in64: boolean): Looku
       const at = ((key >> 8) << 11) | (slot << 8) | (key & 0xff);
       const here = candidates.filter((number) => (rowAt(number).slots >> slot) & 1);
       if (here.length === 0) continue;
-      if (here.every((number) => cellsOf(rowAt(number)) === CELLS)) {
+      if (here.every((number) => cells[number] === CELLS)) {
         top[at] = narrowest(here) + 1;
         continue;
       }
@@ -91,10 +91,14 @@ function slotCount(row: Row): number {
   return count;
 }
 
+/** By row number: cells that a row covers, and encodings. */
+const cells = rows.map(cellsOf);
+const weights = rows.map((row, number) => slotCount(row) * cells[number]);
+
 /** The row that covers the fewest encodings. Two that cover as many are a mistake in the table. */
 function narrowest(candidates: readonly number[]): number {
   const weighed = candidates
-    .map((number) => ({ number, weight: slotCount(rowAt(number)) * cellsOf(rowAt(number)) }))
+    .map((number) => ({ number, weight: weights[number] }))
     .sort((a, b) => a.weight - b.weight);
   const [first, second] = weighed;
   if (!first) throw new Error('opcode table: no row to choose');
