@@ -23,7 +23,7 @@ tools() {
   # shellcheck disable=SC2086
   dpkg -s $packages >/dev/null 2>&1 && return
   [ "$(id -u)" = 0 ] || { say "install these first: $packages"; exit 1; }
-  apt-get update -qq >/dev/null
+  apt-get update -qq >/dev/null || say 'apt-get update failed; going on with the lists that are there'
   # shellcheck disable=SC2086
   apt-get install -y -qq --no-install-recommends $packages >/dev/null
 }
@@ -41,7 +41,7 @@ fetch_source() {
   local options=(-qq -o "Dir::Etc::SourceList=$peers/apt/none" -o "Dir::Etc::SourceParts=$peers/apt/parts"
     -o "Dir::State::Lists=$peers/apt/lists" -o APT::Sandbox::User=root)
   touch apt/none
-  apt-get "${options[@]}" update
+  apt-get "${options[@]}" update || say 'apt-get update failed; going on with what it got'
   rm -rf qemu-source qemu_*
   apt-get "${options[@]}" source --download-only qemu
   dpkg-source --no-check -x qemu_*.dsc qemu-source >/dev/null

@@ -24,7 +24,7 @@ export type SegmentChoice = number | 'operand';
 export type SlotPlace = number | I32;
 
 function placeOf(byte: I32): SlotPlace {
-  return byte.constant === undefined ? byte : Number(byte.constant);
+  return byte.small ?? byte;
 }
 
 /** The functions that a handler can call: services (runtime.ts) and library routines, by name. */
@@ -272,7 +272,7 @@ export class Emitter {
   }
 
   private plus(a: I64, b: I64): I64 {
-    return b.constant === 0n ? a : i64.add(a, b);
+    return b.small === 0 ? a : i64.add(a, b);
   }
 
   /** Linear address of an offset in a segment, with the checks that the form asks for. May leave with a fault. */

@@ -16,6 +16,8 @@ export interface Expression<T extends Type> {
   write(out: ByteWriter): void;
   /** The value, where it is an i32 or i64 constant. */
   readonly constant?: bigint;
+  /** The same without a BigInt, where it is a safe integer. */
+  readonly small?: number | undefined;
 }
 export type I32 = Expression<'i32'>;
 export type I64 = Expression<'i64'>;
@@ -61,7 +63,7 @@ class Operation<T extends Type> implements Expression<T> {
 
 class IntegerConstant<T extends 'i32' | 'i64'> implements Expression<T> {
   readonly type: T;
-  /** Most are safe integers: those do without a BigInt, unless somebody computes with them. */
+  /** A number if it is a safe integer: most are, and do without a BigInt unless somebody computes with them. */
   private readonly value: number | bigint;
   constructor(type: T, value: number | bigint) {
     this.type = type;
@@ -69,6 +71,9 @@ class IntegerConstant<T extends 'i32' | 'i64'> implements Expression<T> {
   }
   get constant(): bigint {
     return BigInt(this.value);
+  }
+  get small(): number | undefined {
+    return typeof this.value === 'number' ? this.value : undefined;
   }
   write(out: ByteWriter): void {
     out.byte(this.type === 'i32' ? 0x41 : 0x42);
@@ -85,7 +90,9 @@ function integer<T extends 'i32' | 'i64'>(type: T, value: number | bigint): Expr
   ) {
     return new IntegerConstant(type, value);
   }
-  return new IntegerConstant(type, BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value)));
+  const cut = BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value));
+  const small = Number(cut);
+  return new IntegerConstant(type, Number.isSafeInteger(small) ? small : cut);
 }
 
 class RawConstant<T extends Type> implements Expression<T> {
@@ -173,7 +180,7 @@ function integerOperators<T extends 'i32' | 'i64'>(type: T, compare: number, ari
   const test = (condition: boolean): bigint => (condition ? 1n : 0n);
   return {
     eqz: (a: Expression<T>): I32 =>
-      isConstant(a) ? i32.const(a.constant === 0n ? 1 : 0) : new Operation('i32', 0, compare, [a]),
+      isConstant(a) ? i32.const(a.small === 0 ? 1 : 0) : new Operation('i32', 0, compare, [a]),
     eq: integerBinary(type, 'i32', compare + 1, (a, b) => test(a === b)),
     ne: integerBinary(type, 'i32', compare + 2, (a, b) => test(a !== b)),
     lt_s: integerBinary(type, 'i32', compare + 3, (a, b) => test(a < b)),
@@ -237,9 +244,8 @@ export const i64 = {
   load16_u: load('i64', 0x33),
   load32_s: load('i64', 0x34),
   load32_u: load('i64', 0x35),
-  extend_s: (a: I32): I64 => (isConstant(a) ? i64.const(a.constant) : new Operation('i64', 0, 0xac, [a])),
-  extend_u: (a: I32): I64 =>
-    isConstant(a) ? i64.const(BigInt.asUintN(32, a.constant)) : new Operation('i64', 0, 0xad, [a]),
+  extend_s: (a: I32): I64 => (isConstant(a) ? i64.const(a.small!) : new Operation('i64', 0, 0xac, [a])),
+  extend_u: (a: I32): I64 => (isConstant(a) ? i64.const(a.small! >>> 0) : new Operation('i64', 0, 0xad, [a])),
   trunc_f32_s: operator('i64', 4, PREFIX_MISC),
   trunc_f32_u: operator('i64', 5, PREFIX_MISC),
   /** Saturating truncations: they never trap. */

@@ -161,7 +161,7 @@ export class FunctionBuilder {
 
   if(condition: I32, then: () => void, otherwise?: () => void): void {
     if (isConstant(condition)) {
-      if (condition.constant !== 0n) then();
+      if (condition.small !== 0) then();
       else otherwise?.();
       return;
     }

@@ -46,7 +46,7 @@ const S = 0x10000;
 const RECORDS = S + Area.RECORDS;
 const WINDOW_AT = 0x80000;
 const CODE_AT = 0x90000;
-const MEMORY_PAGES = 16;
+const MEMORY_PAGES = 32;
 const PAGE = 4096;
 const PAGE_FAULT = 14;
 /** User mode, instruction fetch. */
