@@ -93,6 +93,19 @@ CASE "page fault: no-execute in an upper level, ring 3"
         mov eax, FREE
         call rax
         END
+CASE "page fault: ring 3 calls what ring 0 has run"
+        mov byte [PAGE1], 0xc3
+        PTE PAGE1, PAGE1 + 3
+        FLUSH
+        mov eax, PAGE1
+        mov ebx, 3
+.again: call rax
+        dec ebx
+        jnz .again
+        RING3
+        mov eax, PAGE1
+        call rax
+        END
 CASE "page fault: NX is reserved without NXE"
         MSR 0xc0000080, 0x501, 0
         PTE_HIGH PAGE1, 0x80000000
