@@ -175,6 +175,9 @@ export class DeviceLock {
   }
 }
 
+/** Taken once: in Node the global is a getter, which costs more than the time itself. */
+const clock = performance;
+
 /** Nanoseconds that the host has been up, the same on every thread (performance.now() counts from each one's start). */
 export class HostTime {
   private readonly origin: number;
@@ -195,7 +198,7 @@ export class HostTime {
   }
 
   now(): number {
-    return this.origin + performance.now() * 1e6;
+    return this.origin + clock.now() * 1e6;
   }
 }
 
