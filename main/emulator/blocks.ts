@@ -35,6 +35,8 @@ export interface Block {
   /** Bytes of the page that it was made of: [start, end). */
   start: number;
   end: number;
+  /** Of an instruction that straddles pages: the host page of its second part, and where in it that ends. */
+  tail: { readonly page: number; readonly end: number } | null;
   /** False once it was dropped. Its place stays known, and is used again for what is there then. */
   live: boolean;
 }
@@ -52,20 +54,26 @@ interface CodePage {
   idleWrites: number;
 }
 
-/** Instructions over a page's end that are kept decoded: loops with one of them should find it again. A power of two. */
-const STRADDLERS = 256;
-/** Records of one of them: an instruction takes up to two, and the join. */
-const STRADDLER_RECORDS = 3;
-/** Records at the start of the area that are used again and again: of stepped instructions, then of straddling ones. */
-const RESERVED_RECORDS = 4 + STRADDLERS * STRADDLER_RECORDS;
+/** Records at the start of the area that are used again and again: of an instruction that is stepped, or is none. */
+const RESERVED_RECORDS = 4;
+
+/** How the block that was found last may be reached the next time. */
+export const Reach = {
+  /** By links and the jump cache. */
+  LINK: 0,
+  /** By the jump cache alone, which forgets it when either of its two pages is mapped anew. */
+  CACHE: 1,
+  /** Not at all: its records are used for others. */
+  ONCE: 2,
+} as const;
 
 /** Finds the page after the one that an instruction begins in: its host address, or -1 after a fault. */
 export type NextPage = () => number;
 
 /**
  * Decoded code: blocks of records in the vCPU's memory, found by the host address of their first byte and the
- * context they were decoded for. A block lies in one page, except that of a single instruction which straddles
- * two; that one's bytes are looked up anew each time, because the second page may be mapped elsewhere the next time.
+ * context they were decoded for. A block lies in one page, except that of a single instruction which straddles two:
+ * no link leads to that, because the second page may be mapped elsewhere the next time.
  */
 export class Blocks {
   private readonly cpu: Cpu;
@@ -82,13 +90,6 @@ export class Blocks {
   private readonly pages = new Map<number, CodePage>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
-  /** Of each straddling instruction that is kept: where and for which context it was decoded, its length, its bytes. */
-  private readonly straddlers = Array.from({ length: STRADDLERS }, () => ({
-    host: -1,
-    context: 0,
-    length: 0,
-    bytes: new Uint8Array(LONGEST_INSTRUCTION),
-  }));
   /** Called when the first code of a host page is decoded, and when its last is dropped. */
   private readonly onCode: (hostPage: number, holds: boolean) => void;
   /** Runs of a block before it asks to be translated. */
@@ -98,8 +99,7 @@ export class Blocks {
   private readonly byRecord = new Map<number, Block>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
-  /** Whether the block found last straddles pages. */
-  straddles = false;
+  reach: number = Reach.LINK;
   decoded = 0;
   invalidations = 0;
 
@@ -129,11 +129,19 @@ export class Blocks {
    * fetched from here. Returns -1 when the second page of a straddling instruction faults.
    */
   find(host: number, context: number, limit: number, nextPage: NextPage): number {
-    this.straddles = false;
+    this.reach = Reach.LINK;
     // As an integer of 32 bits, which a Map finds without making a number of it.
     const known = this.found[context].get(host | 0);
-    if (known !== undefined && known.live) return known.record;
-    return this.decode(host, context, limit, nextPage);
+    if (known === undefined || !known.live) return this.decode(host, context, limit, nextPage);
+    if (known.tail === null) return known.record;
+    const second = nextPage();
+    if (second < 0) return -1;
+    if (second !== known.tail.page) {
+      this.drop(known);
+      return this.decode(host, context, limit, nextPage);
+    }
+    this.reach = Reach.CACHE;
+    return known.record;
   }
 
   private decode(host: number, context: number, limit: number, nextPage: NextPage): number {
@@ -155,7 +163,7 @@ export class Blocks {
       const status = decoder.decode(cpu.bytes, at, pageEnd, mode, instruction);
       if (status === DecodeStatus.NEED_MORE) {
         if (count > 0) break;
-        return this.decodeStraddling(at, page, context, limit, nextPage, true);
+        return this.decodeStraddling(at, page, context, limit, nextPage, record);
       }
       ended = this.put(last, count, at - page, status, context);
       last += this.putSize;
@@ -174,29 +182,35 @@ export class Blocks {
       room: (last - record) / Record.SIZE + 1,
       start: host - page,
       end: at - page,
+      tail: null,
       live: true,
     };
     this.decoded += count;
-    return this.remember(page, block);
+    return this.remember(block);
+  }
+
+  /** A host page that code is decoded from, which it counts as from now on. */
+  private codePage(hostPage: number): CodePage {
+    let page = this.pages.get(hostPage);
+    if (page === undefined) {
+      page = { blocks: [], live: 0, isCode: false, rewrites: 0, idleWrites: 0 };
+      this.pages.set(hostPage, page);
+    }
+    page.idleWrites = 0;
+    if (!page.isCode) {
+      page.isCode = true;
+      this.onCode(hostPage, true);
+    }
+    return page;
   }
 
   /**
    * Takes in a block that was just decoded at `next`; its record. Links and the jump cache may know the place of one
    * that was dropped from the same address: it gets that if it fits, or is forwarded to from there.
    */
-  private remember(hostPage: number, block: Block): number {
+  private remember(block: Block): number {
     const { words } = this.cpu;
-    let page = this.pages.get(hostPage);
-    if (page === undefined) {
-      page = { blocks: [], live: 0, isCode: false, rewrites: 0, idleWrites: 0 };
-      this.pages.set(hostPage, page);
-    }
-    page.live++;
-    page.idleWrites = 0;
-    if (!page.isCode) {
-      page.isCode = true;
-      this.onCode(hostPage, true);
-    }
+    for (const hostPage of pagesOf(block)) this.codePage(hostPage).live++;
     const old = this.found[block.context].get(block.host | 0);
     const bytes = block.count * Record.SIZE;
     if (old !== undefined) {
@@ -206,29 +220,35 @@ export class Blocks {
       if (old.room >= block.count) {
         words.copyWithin(old.record >>> 2, block.record >>> 2, (block.record + bytes) >>> 2);
         Object.assign(old, block, { record: old.record, room: old.room });
+        this.list(old);
         return old.record;
       }
       words[(old.record + Record.LINK) >>> 2] = block.record;
       words[(old.record + Record.HANDLER) >>> 2] = FixedHandler.FORWARD;
     }
     this.next += bytes;
-    page.blocks.push(block);
+    this.list(block);
     this.found[block.context].set(block.host | 0, block);
     this.byRecord.set(block.record, block);
     return block.record;
   }
 
-  /**
-   * One instruction over a page's end. `keep` says whether it may be one that was decoded before and has the same
-   * bytes; otherwise its record is the area's first.
-   */
+  /** Puts a block on its pages' lists. */
+  private list(block: Block): void {
+    for (const hostPage of pagesOf(block)) {
+      const { blocks } = this.pages.get(hostPage)!;
+      if (!blocks.includes(block)) blocks.push(block);
+    }
+  }
+
+  /** One instruction over a page's end, at a record. It is kept unless it is none, which more than its bytes decides. */
   private decodeStraddling(
     at: number,
     page: number,
     context: number,
     limit: number,
     nextPage: NextPage,
-    keep: boolean,
+    record: number,
   ): number {
     const { cpu, decoder, handlers, instruction, straddling } = this;
     const mode = codeSizeOf(context) as 16 | 32 | 64;
@@ -236,41 +256,29 @@ export class Blocks {
     straddling.fill(0x90);
     straddling.set(cpu.bytes.subarray(at, at + first));
     let available = first;
+    let second = -1;
     if (limit > first) {
-      const second = nextPage();
+      second = nextPage();
       if (second < 0) return -1;
       straddling.set(cpu.bytes.subarray(second, second + LONGEST_INSTRUCTION), first);
       available = Math.min(limit, first + LONGEST_INSTRUCTION);
     }
-    this.straddles = true;
-    const slot = (page / PAGE) % STRADDLERS;
-    const kept = this.straddlers[slot];
-    const record = keep ? this.start + (4 + slot * STRADDLER_RECORDS) * Record.SIZE : this.start;
-    if (keep && kept.host === at && kept.context === context && kept.length <= available) {
-      let same = 0;
-      while (same < kept.length && kept.bytes[same] === straddling[same]) same++;
-      if (same === kept.length) return record;
-    }
-    const status = decoder.decode(straddling, 0, available, mode, instruction);
-    if (keep) {
-      // What is no instruction is decided by more than its bytes.
-      kept.host = status === DecodeStatus.OK ? at : -1;
-      kept.context = context;
-      kept.length = instruction.length;
-      kept.bytes.set(straddling.subarray(0, LONGEST_INSTRUCTION));
-    }
+    const decoded = decoder.decode(straddling, 0, available, mode, instruction);
     // Beyond the segment's limit: #GP, like an instruction that is too long.
-    this.put(
-      record,
-      0,
-      at - page,
-      status === DecodeStatus.NEED_MORE ? DecodeStatus.TOO_LONG : status,
-      context,
-    );
-    this.putJoin(record + this.putSize, 1, at - page + instruction.length, mode);
+    const status = decoded === DecodeStatus.NEED_MORE ? DecodeStatus.TOO_LONG : decoded;
+    const kept = status === DecodeStatus.OK && record !== this.start;
+    const place = kept ? record : this.start;
+    this.put(place, 0, at - page, status, context);
+    this.putJoin(place + this.putSize, 1, at - page + instruction.length, mode);
     handlers.compile();
     this.decoded++;
-    return record;
+    this.reach = kept ? Reach.CACHE : Reach.ONCE;
+    if (!kept) return place;
+    const count = this.putSize / Record.SIZE + 1;
+    return this.remember({
+      ...{ host: at, context, record, count, room: count, start: at - page, end: PAGE, live: true },
+      tail: { page: second, end: instruction.length - first },
+    });
   }
 
   /** Decodes one instruction into a run of its own that stops after it: for single-stepping. -1 as in find. */
@@ -281,12 +289,12 @@ export class Blocks {
     const end = Math.min(page + PAGE, host + limit);
     const status = this.decoder.decode(cpu.bytes, host, end, mode, instruction);
     if (status === DecodeStatus.NEED_MORE) {
-      if (this.decodeStraddling(host, page, context, limit, nextPage, false) < 0) return -1;
+      if (this.decodeStraddling(host, page, context, limit, nextPage, this.start) < 0) return -1;
     } else {
       this.put(this.start, 0, host - page, status, context);
       handlers.compile();
     }
-    this.straddles = true;
+    this.reach = Reach.ONCE;
     this.putStop(this.start + this.putSize, 1, host - page + instruction.length);
     return this.start;
   }
@@ -400,15 +408,15 @@ export class Blocks {
     return block?.live ? block : undefined;
   }
 
-  /** The blocks that begin in a host page. */
+  /** The blocks in a host page, but for those that go over its end. */
   inPage(hostPage: number): readonly Block[] {
-    return this.pages.get(hostPage)?.blocks.filter(({ live }) => live) ?? [];
+    return this.pages.get(hostPage)?.blocks.filter(({ live, tail }) => live && tail === null) ?? [];
   }
 
-  /** The block that was decoded for a host address and a context: its first record. */
+  /** The block in one page that was decoded for a host address and a context: its first record. */
   decodedAt(host: number, context: number): number | undefined {
     const block = this.found[context].get(host | 0);
-    return block?.live ? block.record : undefined;
+    return block?.live && block.tail === null ? block.record : undefined;
   }
 
   /** Whether a host page holds decoded code of this vCPU. */
@@ -422,9 +430,7 @@ export class Blocks {
     if (page === undefined || !page.isCode) return;
     const before = page.live;
     for (const block of page.blocks) {
-      if (!block.live || block.end <= offset || block.start >= offset + length) continue;
-      this.drop(block);
-      page.live--;
+      if (block.live && overlaps(block, hostPage, offset, offset + length)) this.drop(block);
     }
     if (page.live < before) page.rewrites++;
     if (page.live > 0) return;
@@ -438,6 +444,7 @@ export class Blocks {
   private drop(block: Block): void {
     this.invalidations++;
     block.live = false;
+    for (const hostPage of pagesOf(block)) this.pages.get(hostPage)!.live--;
     this.onDrop(block.record);
     for (let i = 0; i < block.room; i++) {
       this.cpu.words[(block.record + i * Record.SIZE) >>> 2] = FixedHandler.STALE;
@@ -454,6 +461,18 @@ export class Blocks {
     this.next = this.start + RESERVED_RECORDS * Record.SIZE;
     this.onClear();
   }
+}
+
+/** The host page that a block is in, or both. */
+function pagesOf({ host, tail }: Block): number[] {
+  const page = host - (host % PAGE);
+  return tail === null || tail.page === page ? [page] : [page, tail.page];
+}
+
+/** Whether a block has any of the bytes [from, to) of a host page. */
+function overlaps({ host, start, end, tail }: Block, hostPage: number, from: number, to: number): boolean {
+  if (host - (host % PAGE) === hostPage && start < to && end > from) return true;
+  return tail !== null && tail.page === hostPage && tail.end > from;
 }
 
 /** What a record's register byte holds for an operand: a slot's offset, an XMM register's, or a plain number. */

@@ -329,7 +329,12 @@ export class Mmu {
     if (this.largeIn.has(gigabyte(low, high))) {
       this.flushLarge(low, high);
       this.flushJumps();
-    } else if (this.jumpPages.has(Math.floor(linear / PAGE))) this.flushJumpsOf(low, high);
+      return;
+    }
+    const page = Math.floor(linear / PAGE);
+    if (this.jumpPages.has(page)) this.flushJumpsOf(linear);
+    // An instruction at the end of the page before may go on in this one.
+    if (this.jumpPages.has(page - 1)) this.flushJumpsOf(linear - PAGE);
   }
 
   private flushLarge(low: number, high: number): void {
@@ -357,15 +362,15 @@ export class Mmu {
 
   // ---- The jump cache -----------------------------------------------------------------------------------
 
-  /** Remembers where the code of a linear address (with the context's salt) is. */
-  rememberJump(linearLow: number, linearHigh: number, record: number): void {
+  /** Remembers where the code of a linear address (with the context's salt) is. `straddles`: it goes on in the next page. */
+  rememberJump(linearLow: number, linearHigh: number, record: number, straddles: boolean): void {
     const { cpu } = this;
     const hash = (linearLow ^ (linearLow >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
     const at = (cpu.s + Area.JUMP_CACHE + 16 * hash) >>> 2;
     const fetch = tlbOffset(cpu.tlbSet, TlbKind.FETCH) + ((linearLow >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
     const entry = (cpu.s + fetch) >>> 2;
     const known = cpu.words[entry] === (linearLow & ~0xfff) && cpu.words[entry + 1] === linearHigh;
-    const global = known && (cpu.words[entry + 3] & GLOBAL) !== 0;
+    const global = known && !straddles && (cpu.words[entry + 3] & GLOBAL) !== 0;
     // A global entry in place of another is on a list already.
     const listed = global && cpu.words[at + 1] !== NO_JUMP_HIGH;
     if (!listed && !this.jumps[global ? 1 : 0].add(at)) {
@@ -382,8 +387,10 @@ export class Mmu {
   }
 
   /** Forgets the code of one page, whose entries lie in one piece of the cache. */
-  private flushJumpsOf(low: number, high: number): void {
+  private flushJumpsOf(linear: number): void {
     const { words, s } = this.cpu;
+    const low = linear | 0;
+    const high = Math.floor(linear / TWO_32) | 0;
     const piece = ((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1) & -PAGE) >>> 0;
     const start = (s + Area.JUMP_CACHE + 16 * piece) >>> 2;
     for (let at = start; at < start + 4 * PAGE; at += 4) {
@@ -395,7 +402,7 @@ export class Mmu {
         words[at + 1] = DROPPED_JUMP_HIGH;
       }
     }
-    this.jumpPages.delete(high * (TWO_32 / PAGE) + (low >>> 12));
+    this.jumpPages.delete(Math.floor(linear / PAGE));
     this.lastJumpPage = -1;
   }
 

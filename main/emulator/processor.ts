@@ -1,6 +1,6 @@
 import { DebugKind, Exit } from '../nvmm/constants.ts';
 import type { DebugConf, InstructionTime } from '../nvmm/nvmm.ts';
-import { Blocks, BLOCK_MAXIMUM } from './blocks.ts';
+import { Blocks, BLOCK_MAXIMUM, Reach } from './blocks.ts';
 import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
@@ -451,9 +451,11 @@ export class Processor {
 
   /** Lets later jumps find the block without us: the jump cache, and a link from the jump that led here. */
   private connect(record: number, linearLow: number, linearHigh: number): void {
-    if (this.blocks.straddles || this.inspector.isCodePage(linearHigh * TWO_32 + (linearLow >>> 0))) return;
-    const { cpu } = this;
-    this.mmu.rememberJump(linearLow, linearHigh, record);
+    const { cpu, blocks } = this;
+    if (blocks.reach === Reach.ONCE) return;
+    if (this.inspector.isCodePage(linearHigh * TWO_32 + (linearLow >>> 0))) return;
+    this.mmu.rememberJump(linearLow, linearHigh, record, blocks.reach === Reach.CACHE);
+    if (blocks.reach === Reach.CACHE) return;
     const from = cpu.get(Field.LINK_FROM);
     if (from === 0 || !this.blocks.isLinkable(from)) return;
     // Only within a linear page: a link must hold whatever the other page is mapped to later.

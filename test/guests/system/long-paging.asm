@@ -106,6 +106,25 @@ CASE "page fault: ring 3 calls what ring 0 has run"
         mov eax, PAGE1
         call rax
         END
+CASE "an instruction over two pages, of which the second is mapped anew"
+        mov byte [PAGE1 + 0xfff], 0xb8          ; mov eax, 0x11111111; ret
+        mov dword [PAGE2], 0x11111111
+        mov byte [PAGE2 + 4], 0xc3
+        mov dword [PAGE2 + 0x1000], 0x22222222
+        mov byte [PAGE2 + 0x1004], 0xc3
+        mov edi, PAGE1 + 0xfff
+        mov ecx, 3
+.again: call rdi
+        dec ecx
+        jnz .again
+        mov esi, eax
+        PTE PAGE2, PAGE2 + 0x1007
+        invlpg [PAGE2]
+        call rdi
+        mov ebx, eax
+        mov dword [PAGE2], 0x33333333
+        call rdi
+        END
 CASE "page fault: NX is reserved without NXE"
         MSR 0xc0000080, 0x501, 0
         PTE_HIGH PAGE1, 0x80000000

@@ -12,6 +12,7 @@ function region(edges: number[][], guesses: Record<number, number[]> = {}, entri
       room: 2,
       start: 10 * i,
       end: 10 * i + 10,
+      tail: null,
       live: true,
     },
     position: 10 * i,
