@@ -127,9 +127,7 @@ export class Translator {
     translation.slot = slot;
     const runs = this.hotRuns * Math.ceil(instructions / INSTRUCTIONS_OF_ENTRY);
     for (const { block } of members) {
-      if (this.hotRuns > 1 && this.isCounting(block.record)) {
-        words[(block.record + Record.IMMEDIATE) >>> 2] = runs;
-      }
+      if (this.isCounting(block.record)) words[(block.record + Record.IMMEDIATE) >>> 2] = runs;
     }
     ways.forEach((index, way) => {
       const { record } = members[index].block;
