@@ -17,7 +17,8 @@
 #define SLICE_NS 100000000ULL
 /*
  * KVM does not say when the handler of an NMI ends, and one without hardware finds an interrupt window only between long
- * pieces of ring 0: while somebody waits for it, it is looked for this often.
+ * pieces of ring 0: while somebody waits for it, it is looked for this often. Nor does such a KVM say when a guest lowers
+ * CR8, which may be what an interrupt waits for.
  */
 #define WINDOW_SLICE_NS 1000000ULL
 
@@ -87,7 +88,7 @@ static void make_timer(struct vcpu *v)
 
 static bool window_awaited(const struct vcpu *v)
 {
-	return v->nmi_window || (library.software && v->int_window);
+	return v->nmi_window || (library.software && (v->int_window || v->run->cr8 != 0));
 }
 
 /* Sees to it that a tick comes in time: by the end of the slice, or earlier where that is wanted. */
