@@ -67,6 +67,13 @@ export const Attrib = {
 
 const ARITHMETIC = 0x8d5;
 
+/** ES, CS, SS, DS, FS and GS, a bit each; those of the flat model, and of its data. */
+const ALL_SEGMENTS = 0x3f;
+const FLAT_MODEL = 0xf;
+const FLAT_DATA = 0xd;
+/** What the bounds of segments follow from beside themselves. */
+const Bounds = { NONE: 0, REAL: 1, PROTECTED: 2 } as const;
+
 /** A 64-bit field as two halves: `low` unsigned, `high` signed. */
 export interface Halves {
   low: number;
@@ -234,46 +241,71 @@ export class Cpu {
     this.set(this.segment(index, Segment.ATTRIB), attrib);
     this.set(this.segment(index, Segment.LIMIT), limit | 0);
     this.set64(this.baseField(index), baseLow, baseHigh);
+    this.changed |= 1 << index;
   }
   setSelector(index: number, selector: number): void {
     this.set(this.segment(index, Segment.SELECTOR), selector & 0xffff);
   }
   setAttrib(index: number, attrib: number): void {
     this.set(this.segment(index, Segment.ATTRIB), attrib);
+    this.changed |= 1 << index;
+  }
+
+  /** The base of FS or GS, by what writes it alone. */
+  setBase(index: number, low: number, high: number): void {
+    this.set64(this.baseField(index), low, high);
+    this.changed |= 1 << index;
   }
 
   /** The offsets that a segment allows, for reading and writing (SDM vol. 3, 5.3). */
-  private updateBounds(index: number): void {
-    const attrib = this.attrib(index);
-    const limit = this.limit(index);
+  private updateBounds(index: number, real: boolean): void {
+    const { words } = this;
+    const at = (this.s + this.segment(index, 0)) >>> 2;
+    const attrib = words[at + (Segment.ATTRIB >>> 2)];
+    const limit = words[at + (Segment.LIMIT >>> 2)];
     let low = 0;
     let high = limit;
     const code = (attrib & 8) !== 0;
     if (!code && attrib & 4) {
       // Expand-down: what is above the limit.
-      low = limit + 1;
-      high = attrib & Attrib.DB ? 0xffffffff : 0xffff;
-      if (limit === 0xffffffff) low = high;
+      high = attrib & Attrib.DB ? -1 : 0xffff;
+      low = limit === -1 ? high : limit + 1;
     }
-    const real = this.realAddressing;
     const present = (attrib & Attrib.P) !== 0;
     const readable = present && (real || !code || (attrib & 2) !== 0);
     const writable = present && (real || (!code && (attrib & 2) !== 0));
-    this.set(this.segment(index, Segment.READ_LOW), readable ? low : 1);
-    this.set(this.segment(index, Segment.READ_HIGH), readable ? high : 0);
-    this.set(this.segment(index, Segment.WRITE_LOW), writable ? low : 1);
-    this.set(this.segment(index, Segment.WRITE_HIGH), writable ? high : 0);
+    words[at + (Segment.READ_LOW >>> 2)] = readable ? low : 1;
+    words[at + (Segment.READ_HIGH >>> 2)] = readable ? high : 0;
+    words[at + (Segment.WRITE_LOW >>> 2)] = writable ? low : 1;
+    words[at + (Segment.WRITE_HIGH >>> 2)] = writable ? high : 0;
+    const flat = readable && writable && low === 0 && high === -1;
+    const zero = words[at + (Segment.BASE >>> 2)] === 0;
+    this.flat = (this.flat & ~(1 << index)) | (flat ? 1 << index : 0);
+    this.zeroBased = (this.zeroBased & ~(1 << index)) | (zero ? 1 << index : 0);
   }
 
-  private isFlat(index: number): boolean {
-    const part = (field: number): number => this.get(this.segment(index, field));
-    return (
-      part(Segment.READ_LOW) === 0 &&
-      part(Segment.READ_HIGH) === -1 &&
-      part(Segment.WRITE_LOW) === 0 &&
-      part(Segment.WRITE_HIGH) === -1
-    );
+  /** Recomputes what follows from the segments that changed since the last time. */
+  private updateSegments(code64: boolean): void {
+    const mode = code64 ? Bounds.NONE : this.realAddressing ? Bounds.REAL : Bounds.PROTECTED;
+    if (mode !== this.bounds) this.changed = ALL_SEGMENTS;
+    this.bounds = mode;
+    for (let index = 0, left = this.changed & ALL_SEGMENTS; left !== 0; index++, left >>>= 1) {
+      if ((left & 1) === 0) continue;
+      const slot = Field.SLOTS + 8 * (Slot.SEGMENT_BASE + index);
+      // 64-bit code has no limits, and is left through here.
+      if (!code64) {
+        this.updateBounds(index, mode === Bounds.REAL);
+        this.set64(slot, this.get(this.baseField(index)), 0);
+      } else if (index < SegmentIndex.FS) this.set64(slot, 0, 0);
+      else this.copy64(slot, this.baseField(index));
+    }
+    this.changed = 0;
   }
+  /** Segments that were written since, a bit each; and of those that 32- and 16-bit code sees, which are how. */
+  private changed = ALL_SEGMENTS;
+  private bounds: number = Bounds.NONE;
+  private flat = 0;
+  private zeroBased = 0;
 
   // ---- What follows from other state --------------------------------------------------------------------
 
@@ -284,15 +316,7 @@ export class Cpu {
    */
   updateMode(): void {
     const code64 = this.code64;
-    for (let index = 0; index < 6; index++) {
-      const slot = Field.SLOTS + 8 * (Slot.SEGMENT_BASE + index);
-      // 64-bit code has no limits, and is left through here.
-      if (!code64) {
-        this.updateBounds(index);
-        this.set64(slot, this.get(this.baseField(index)), 0);
-      } else if (index < 4) this.set64(slot, 0, 0);
-      else this.copy64(slot, this.baseField(index));
-    }
+    this.updateSegments(code64);
 
     const cr0 = this.get(Field.CR0);
     const cr4 = this.get(Field.CR4);
@@ -307,12 +331,13 @@ export class Cpu {
     else {
       context = this.attrib(SegmentIndex.CS) & Attrib.DB ? Context.CODE_32 : Context.CODE_16;
       if (stack32) context |= Context.STACK_32;
-      const zeroBase = [0, 2, 3].every(
-        (index) => this.get(this.baseField(index)) === 0 && this.isFlat(index),
-      );
-      if (zeroBase && this.get(this.baseField(1)) === 0) context |= Context.FLAT;
-      if (this.isFlat(4)) context |= Context.FLAT_FS;
-      if (this.isFlat(5)) context |= Context.FLAT_GS;
+      const { flat, zeroBased } = this;
+      // The limit of CS is the fetch's affair.
+      if ((zeroBased & FLAT_MODEL) === FLAT_MODEL && (flat & FLAT_DATA) === FLAT_DATA) {
+        context |= Context.FLAT;
+      }
+      if (flat & (1 << SegmentIndex.FS)) context |= Context.FLAT_FS;
+      if (flat & (1 << SegmentIndex.GS)) context |= Context.FLAT_GS;
     }
     if (aligned) context |= Context.ALIGNMENT;
     this.set(Field.CONTEXT, context);

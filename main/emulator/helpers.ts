@@ -23,6 +23,8 @@ export const HELPERS = [
   'popf',
   // Segments
   'loadSegment',
+  'moveToSegment',
+  'popSegment',
   'lldt',
   'ltr',
   'lgdt',
@@ -72,6 +74,3 @@ const numbers = new Map(HELPERS.map((name, number) => [name, number]));
 export function helperNumber(name: HelperName, argument = 0): number {
   return numbers.get(name)! | (argument << 8);
 }
-
-/** Argument of loadSegment: the segment register is the one that the record's first operand names. */
-export const SEGMENT_OF_RECORD = 15;

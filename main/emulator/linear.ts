@@ -140,6 +140,8 @@ export class LinearMemory {
 
   private readHost(linear: number, bytes: number, user: boolean): number {
     const set = user ? TlbSet.USER : TlbSet.SUPERVISOR;
+    const quick = this.mmu.known(linear, bytes, Access.READ, set);
+    if (quick > 0) return quick;
     const host = this.forRead(linear, bytes, user, set);
     if (host <= 0) this.fail(host);
     return host;
@@ -162,18 +164,31 @@ export class LinearMemory {
 
   /** 1, 2 or 4 bytes. */
   store(linear: number, bytes: number, value: number, user = false): void {
-    const from = this.cpu.s + Field.ACCESS_DATA;
-    this.cpu.words[from >>> 2] = value;
     const set = user ? TlbSet.USER : TlbSet.SUPERVISOR;
+    const { words } = this.cpu;
+    const quick = bytes === 4 ? this.mmu.known(linear, 4, Access.WRITE, set) : 0;
+    if (quick > 0 && (quick & 3) === 0) {
+      words[quick >>> 2] = value;
+      return;
+    }
+    const from = this.cpu.s + Field.ACCESS_DATA;
+    words[from >>> 2] = value;
     const result = this.write(linear, bytes, from, user, set);
     if (result <= 0) this.fail(result);
   }
 
   store64(linear: number, low: number, high: number, user = false): void {
-    const from = this.cpu.s + Field.ACCESS_DATA;
-    this.cpu.words[from >>> 2] = low;
-    this.cpu.words[(from >>> 2) + 1] = high;
     const set = user ? TlbSet.USER : TlbSet.SUPERVISOR;
+    const { words } = this.cpu;
+    const quick = this.mmu.known(linear, 8, Access.WRITE, set);
+    if (quick > 0 && (quick & 3) === 0) {
+      words[quick >>> 2] = low;
+      words[(quick >>> 2) + 1] = high;
+      return;
+    }
+    const from = this.cpu.s + Field.ACCESS_DATA;
+    words[from >>> 2] = low;
+    words[(from >>> 2) + 1] = high;
     const result = this.write(linear, 8, from, user, set);
     if (result <= 0) this.fail(result);
   }

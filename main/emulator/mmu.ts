@@ -114,6 +114,21 @@ export class Mmu {
     return this.miss(linear, low, high, access, user, set, at);
   }
 
+  /**
+   * The same for an access within one page, as far as the translation table knows it; else 0. What is watched, or to be
+   * written over code, never is in the table.
+   */
+  known(linear: number, bytes: number, access: number, set: number): number {
+    const { words, s } = this.cpu;
+    const low = linear | 0;
+    const at = (s + tlbOffset(set, access) + ((low >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY) >>> 2;
+    const hit =
+      words[at] === (low & ~0xfff) &&
+      words[at + 1] === (Math.floor(linear / TWO_32) | 0) &&
+      (low & 0xfff) <= PAGE - bytes;
+    return hit ? (low + words[at + 2]) >>> 0 : 0;
+  }
+
   private miss(
     linear: number,
     low: number,

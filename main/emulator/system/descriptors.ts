@@ -142,7 +142,7 @@ export function loadDataSegment(p: Processor, index: number, selector: number): 
     if (!isPresent(descriptor)) throw selectorFault(Vector.NP, selector);
     install(p, index, selector, descriptor);
   }
-  p.cpu.updateMode();
+  cpu.updateMode();
 }
 
 function loadStackSegment(p: Processor, selector: number): void {

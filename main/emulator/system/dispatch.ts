@@ -1,7 +1,7 @@
 import { Exit } from '../../nvmm/constants.ts';
 import { Cr0, Cr4, Eflags, isCanonicalHigh } from '../cpu.ts';
 import { generalProtection, GuestFault, Vector } from '../fault.ts';
-import { HELPERS, SEGMENT_OF_RECORD, type HelperName } from '../helpers.ts';
+import { HELPERS, type HelperName } from '../helpers.ts';
 import type { Processor } from '../processor.ts';
 import { Field, Leave, Record, SegmentIndex } from '../state.ts';
 import { readDebug, lmsw, writeControl, writeDebug } from './control.ts';
@@ -138,10 +138,31 @@ function popFlags(p: Processor, _record: number, bits: number): number {
   return CONTINUE;
 }
 
-function loadSegment(p: Processor, record: number, argument: number): number {
-  loadDataSegment(p, argument === SEGMENT_OF_RECORD ? plainOf(p, record, 0) : argument, selector(p));
-  p.modeChanged();
+function loadSegment(p: Processor, _record: number, index: number): number {
+  loadDataSegment(p, index, selector(p));
   return CONTINUE;
+}
+
+/** MOV to a segment register: one to SS casts a shadow, so that the stack pointer can follow undisturbed. */
+function moveToSegment(p: Processor, record: number): number {
+  const index = plainOf(p, record, 0);
+  loadDataSegment(p, index, selector(p));
+  if (index === SegmentIndex.SS) castShadow(p, record);
+  return CONTINUE;
+}
+
+/** POP to a segment register; the mode may change with SS, so the stack pointer's size is taken before. */
+function popSegment(p: Processor, record: number, bits: number): number {
+  const stack = TransferStack.current(p);
+  moveToSegment(p, record);
+  stack.skip(bits / 8);
+  stack.commit();
+  return CONTINUE;
+}
+
+function castShadow(p: Processor, record: number): void {
+  const { cpu } = p;
+  cpu.set(Field.SHADOW_AT, cpu.get(Field.BUDGET) - cpu.bytes[record + Record.NUMBER] - 1);
 }
 
 function descriptorTable(base: number, limit: number): Helper {
@@ -193,7 +214,7 @@ function baseAccess(index: number, write: boolean): Helper {
     }
     const high = bits === 64 ? cpu.gprHigh(register) : 0;
     if (!isCanonicalHigh(high)) throw generalProtection();
-    cpu.set64(field, cpu.gpr(register), high);
+    cpu.setBase(index, cpu.gpr(register), high);
     cpu.updateMode();
     return CONTINUE;
   };
@@ -360,6 +381,8 @@ const TABLE: Record<HelperName, Helper> = {
   rdseed: runRandom,
   popf: popFlags,
   loadSegment,
+  moveToSegment,
+  popSegment,
   lldt: (p) => {
     lldt(p, selector(p));
     return CONTINUE;

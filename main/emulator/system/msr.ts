@@ -100,7 +100,7 @@ export function writeMsr(p: Processor, msr: number, low: number, high: number): 
     case MSR.FS_BASE:
     case MSR.GS_BASE:
       if (!isCanonicalHigh(high)) return 'fault';
-      cpu.set64(cpu.baseField(msr === MSR.FS_BASE ? SegmentIndex.FS : SegmentIndex.GS), low, high);
+      cpu.setBase(msr === MSR.FS_BASE ? SegmentIndex.FS : SegmentIndex.GS, low, high);
       cpu.updateMode();
       return 'done';
     case MSR.TSC_AUX:

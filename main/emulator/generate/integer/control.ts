@@ -1,10 +1,11 @@
 import { OperandKind } from '../../instruction.ts';
-import { helperNumber, SEGMENT_OF_RECORD, type HelperName } from '../../helpers.ts';
-import { Field, Record, Segment, SegmentIndex, Slot, TlbKind, tlbOffset, TlbSet } from '../../state.ts';
+import { helperNumber, type HelperName } from '../../helpers.ts';
+import { Field, Segment, SegmentIndex, Slot, TlbKind, tlbOffset, TlbSet } from '../../state.ts';
 import { i32, i64, select, type I32 } from '../../wasm/expression.ts';
 import { cut, type Emitter } from '../emitter.ts';
 import { carryFlag, condition, setCarry } from '../flags.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
+import { quickSyscall, quickSysret } from './system-calls.ts';
 
 /** The record that the decoder puts after a block's last instruction: goes on to the next block. */
 export const JOIN = 'join';
@@ -226,26 +227,9 @@ function loadFarPointer(segment: number): Semantics {
   };
 }
 
-/** MOV to a segment register. */
-function moveToSegment(c: Emitter): void {
-  c.setField64(Field.HELPER_VALUE, c.read(1));
-  c.helper(helperNumber('loadSegment', SEGMENT_OF_RECORD));
-  shadowOfStack(c);
-  c.leaveRetired();
-}
-
-/** POP to a segment register. */
-function popSegment(c: Emitter): void {
+/** Hands over the selector on top of the stack. */
+function poppedSelector(c: Emitter): void {
   c.setField64(Field.HELPER_VALUE, i64.and(c.peek(c.form.operandSize), 0xffff));
-  // The mode may change with SS, so the stack pointer's size is taken before.
-  c.helper(helperNumber('loadSegment', SEGMENT_OF_RECORD));
-  c.drop(c.form.operandSize / 8);
-  shadowOfStack(c);
-  c.leaveRetired();
-}
-
-function shadowOfStack(c: Emitter): void {
-  c.f.if(i32.eq(i32.load8_u(c.d, Record.REGISTER), 2), () => c.castShadow());
 }
 
 /** Software interrupts: the kind tells INT n (0) from INT3, INTO and INT1. */
@@ -267,9 +251,9 @@ export function systemMove(
 ): Semantics | undefined {
   const to = operands[0]?.kind;
   const from = operands[1]?.kind;
-  if (mnemonic === 'pop') return to === OperandKind.SEG ? popSegment : undefined;
+  if (mnemonic === 'pop') return to === OperandKind.SEG ? ends('popSegment', poppedSelector) : undefined;
   if (mnemonic !== 'mov') return undefined;
-  if (to === OperandKind.SEG) return moveToSegment;
+  if (to === OperandKind.SEG) return ends('moveToSegment', value(1));
   if (to === OperandKind.CR) return ends('movToControl');
   if (to === OperandKind.DR) return ends('movToDebug');
   if (from === OperandKind.CR) return ends('movFromControl');
@@ -383,8 +367,8 @@ export const control: SemanticsGroup = {
     int: interrupt(0),
     int3: interrupt(3),
     int1: interrupt(1),
-    syscall: ends('syscall'),
-    sysret: ends('sysret'),
+    syscall: ends('syscall', quickSyscall),
+    sysret: ends('sysret', quickSysret),
     sysenter: ends('sysenter'),
     sysexit: ends('sysexit'),
     vmcall: undefinedOpcode,

@@ -1,0 +1,90 @@
+import { Attrib, Efer, Eflags } from '../../cpu.ts';
+import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../state.ts';
+import { i32, i64, type I32 } from '../../wasm/expression.ts';
+import type { Emitter } from '../emitter.ts';
+import { arithmeticFlags, setArithmeticFlags } from '../flags.ts';
+import { Context } from '../form.ts';
+
+/**
+ * SYSCALL and SYSRET between 64-bit programs and a 64-bit kernel, without leaving generated code: of a call to the
+ * kernel they are what costs most. All other cases are the helpers', and so are flags that change more than
+ * themselves.
+ */
+
+const RCX = 1;
+const R11 = 11;
+/** Flags with consequences: traps, alignment checks, and which translation tables count under SMAP. */
+const CONSEQUENCES = Eflags.TF | Eflags.RF | Eflags.VM | Eflags.AC;
+/** Bits of RFLAGS that SYSRET loads (AMD64 manual vol. 3, SYSRET). */
+const LOADED = 0x3f7fd7 & ~(Eflags.VM | Eflags.RF);
+const ARITHMETIC = 0x8d5;
+/** Where Field.JUMP_SALT has the context and the privilege: in its upper half (see Cpu.updateMode). */
+const SALT_SHIFT = 20;
+
+const without = (word: I32, bits: number): I32 => i32.eqz(i32.and(word, bits));
+
+/** A flat segment of a privilege level: its selector, and what SYSCALL and SYSRET fix. */
+function setFlat(c: Emitter, index: number, selector: I32, attrib: number): void {
+  const at = Field.SEGMENTS + Segment.SIZE * index;
+  c.setField32(at + Segment.SELECTOR, i32.and(selector, 0xffff));
+  c.setField32(at + Segment.ATTRIB, i32.const(attrib));
+  c.setField32(at + Segment.LIMIT, i32.const(-1));
+  c.setField64(at + Segment.BASE, i64.const(0));
+}
+
+/** The code and stack segments of 64-bit code, and what follows from the privilege. */
+function setPrivilege(c: Emitter, code: I32, stack: I32, cpl: number): void {
+  const common = Attrib.G | Attrib.P | (cpl << 5) | Attrib.S;
+  setFlat(c, SegmentIndex.CS, code, common | Attrib.L | 11);
+  setFlat(c, SegmentIndex.SS, stack, common | Attrib.DB | 3);
+  c.setField32(Field.CPL, i32.const(cpl));
+  const user = cpl === 3 ? Context.COUNT : 0;
+  c.setField32(Field.JUMP_SALT + 4, i32.shl(i32.or(c.field32(Field.CONTEXT), user), SALT_SHIFT));
+  const set = cpl === 3 ? TlbSet.USER : TlbSet.SUPERVISOR;
+  c.setTable(Field.TLB_READ, i32.add(c.s, tlbOffset(set, TlbKind.READ)));
+  c.setTable(Field.TLB_WRITE, i32.add(c.s, tlbOffset(set, TlbKind.WRITE)));
+}
+
+/** The quick case of SYSCALL; else nothing is done. */
+export function quickSyscall(c: Emitter): void {
+  if (c.form.codeSize !== 64) return;
+  const { f } = c;
+  const flags = f.let(i32.or(c.field32(Field.EFLAGS), arithmeticFlags(c)));
+  const enabled = i32.and(c.field32(Field.EFER), Efer.SCE);
+  f.if(i32.and(enabled, without(flags, CONSEQUENCES)), () => {
+    c.setGpr(RCX, 64, c.nextRip());
+    c.setGpr(R11, 64, i64.extend_u(flags));
+    const kept = f.let(i32.and(flags, i32.xor(c.field32(Field.SFMASK), -1)));
+    loadFlags(c, kept);
+    const selector = f.let(i32.and(c.field32(Field.STAR + 4), 0xfffc));
+    setPrivilege(c, selector, i32.add(selector, 8), 0);
+    c.jumpTo(f.let(c.field64(Field.LSTAR)));
+  });
+}
+
+/** The quick case of SYSRET to 64-bit code; else nothing is done. */
+export function quickSysret(c: Emitter): void {
+  if (c.form.codeSize !== 64 || c.form.operandSize !== 64) return;
+  const { f } = c;
+  const flags = f.let(i32.wrap(c.gpr(R11)));
+  const target = f.let(c.gpr(RCX));
+  // An armed interrupt window has to see IF.
+  const nobodyWaits = i32.eqz(i32.or(c.field32(Field.CPL), c.field32(Field.WINDOW_ARMED)));
+  const canonical = i64.eq(i64.shr_s(i64.shl(target, 16), 16), target);
+  const enabled = i32.and(c.field32(Field.EFER), Efer.SCE);
+  const plain = without(i32.or(flags, c.field32(Field.EFLAGS)), CONSEQUENCES & ~Eflags.RF);
+  f.if(i32.and(i32.and(enabled, nobodyWaits), i32.and(canonical, plain)), () => {
+    loadFlags(c, f.let(i32.and(flags, LOADED)));
+    const base = f.let(i32.shr_u(c.field32(Field.STAR + 4), 16));
+    setPrivilege(c, i32.or(i32.add(base, 16), 3), i32.or(i32.add(base, 8), 3), 3);
+    c.jumpTo(target);
+  });
+}
+
+/** All of RFLAGS but for bits with consequences. */
+function loadFlags(c: Emitter, word: I32): void {
+  setArithmeticFlags(c, word);
+  c.setField32(Field.EFLAGS, i32.or(i32.and(word, ~ARITHMETIC), Eflags.FIXED));
+  const down = i64.extend_u(i32.and(i32.shr_u(word, 10), 1));
+  c.setField64(Field.DIRECTION, i64.sub(i64.const(1), i64.shl(down, 1)));
+}
