@@ -6,6 +6,7 @@ import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
 import { Handlers } from './generate/handlers.ts';
+import { reserveUsual } from './generate/usual.ts';
 import { Inspector } from './inspector.ts';
 import { sseGroups } from './generate/sse/index.ts';
 import { x87Groups } from './generate/x87/index.ts';
@@ -214,9 +215,11 @@ export class Processor {
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );
+    const decoder = new Decoder(DECODED_FEATURES);
+    reserveUsual(this.handlers, decoder);
     this.blocks = new Blocks(
       cpu,
-      new Decoder(DECODED_FEATURES),
+      decoder,
       this.handlers,
       { start: block.address + Area.RECORDS, end: block.address + block.size },
       (hostPage, holds) => {

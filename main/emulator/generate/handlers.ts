@@ -70,6 +70,16 @@ export const ENTER = 'enter';
 
 const TABLE_START = 4096;
 
+/** Modules that all who have the same groups share, by what they are. */
+const SHARED = new Map<string, WebAssembly.Module>();
+
+/** Handlers that are made together, up to (not with) a slot. */
+interface HandlerSet {
+  readonly end: number;
+  readonly handlers: readonly Assigned[];
+  wanted: boolean;
+}
+
 export type Services = Record<keyof typeof SERVICES, (...numbers: number[]) => number | void>;
 
 /**
@@ -78,7 +88,6 @@ export type Services = Record<keyof typeof SERVICES, (...numbers: number[]) => n
  */
 export class Handlers {
   readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_START });
-  private readonly memory: WebAssembly.Memory;
   private readonly meanings = new Map<string, Meaning>();
   /** What modules may import, and the functions among that by name. */
   private readonly environment: WebAssembly.ModuleImports;
@@ -95,7 +104,6 @@ export class Handlers {
   nanoseconds = 0;
 
   constructor(memory: WebAssembly.Memory, services: Services, moreGroups: readonly SemanticsGroup[] = []) {
-    this.memory = memory;
     this.environment = { memory, table: this.table, ...services } as WebAssembly.ModuleImports;
     this.groups = [...integerGroups, ...moreGroups];
     for (const group of this.groups) {
@@ -112,14 +120,22 @@ export class Handlers {
     this.buildFixed();
   }
 
-  private get pages(): number {
-    return this.memory.buffer.byteLength / 65536;
+  private instantiate(compiled: WebAssembly.Module): WebAssembly.Exports {
+    this.modules++;
+    return new WebAssembly.Instance(compiled, { env: this.environment }).exports;
   }
 
-  private instantiate(module: ModuleBuilder): WebAssembly.Exports {
-    this.modules++;
-    const compiled = new WebAssembly.Module(module.toBytes());
-    return new WebAssembly.Instance(compiled, { env: this.environment }).exports;
+  /** A module that is the same for all who have these groups: it is made once in a process. */
+  private shared(name: string, build: (module: ModuleBuilder) => void): WebAssembly.Exports {
+    const key = `${name}: ${this.groups.map((group) => group.name).join()}`;
+    let compiled = SHARED.get(key);
+    if (compiled === undefined) {
+      const module = new ModuleBuilder();
+      build(module);
+      compiled = new WebAssembly.Module(module.toBytes());
+      SHARED.set(key, compiled);
+    }
+    return this.instantiate(compiled);
   }
 
   /** What a module's functions may call. It imports what they do call: each import costs time. */
@@ -145,21 +161,21 @@ export class Handlers {
 
   /** Routines of all groups in one module; later modules import what they use. */
   private buildLibrary(): void {
-    const module = new ModuleBuilder(this.pages);
-    const callees = this.callees(module);
-    // The routines call one another, so all imports come first.
-    const references = new Map<string, FunctionReference>();
-    for (const name of Object.keys(SERVICES)) references.set(name, callees(name));
     const routines = this.groups.flatMap((group) => Object.entries(group.library ?? {}));
-    const builders = routines.map(([name, routine]) => {
-      const builder = module.function(routine.signature, name);
-      references.set(name, builder);
-      return builder;
+    const exports = this.shared('library', (module) => {
+      const callees = this.callees(module);
+      // The routines call one another, so all imports come first.
+      const references = new Map<string, FunctionReference>();
+      for (const name of Object.keys(SERVICES)) references.set(name, callees(name));
+      const builders = routines.map(([name, routine]) => {
+        const builder = module.function(routine.signature, name);
+        references.set(name, builder);
+        return builder;
+      });
+      routines.forEach(([, routine], i) =>
+        routine.build(builders[i], (name) => references.get(name) ?? callees(name)),
+      );
     });
-    routines.forEach(([, routine], i) =>
-      routine.build(builders[i], (name) => references.get(name) ?? callees(name)),
-    );
-    const exports = this.instantiate(module);
     for (const [name, { signature }] of routines) this.provide(name, signature, exports[name]);
   }
 
@@ -180,21 +196,17 @@ export class Handlers {
       [FixedHandler.COUNTING, 64, countRun],
       [FixedHandler.FORWARD, 64, forward],
     ];
-    const module = new ModuleBuilder(this.pages);
-    const callees = this.callees(module);
-    for (const [slot, codeSize, body] of bodies) {
-      const f = module.function(HANDLER);
-      const form = joinForm(codeSize);
-      body(new Emitter(f, form, callees));
-      this.fixedMeanings.set(slot, { slot, form, meaning: { semantics: body, ending: true } });
-      f.unreachable();
-      module.element(slot, f);
+    for (const [slot, codeSize, semantics] of bodies) {
+      this.fixedMeanings.set(slot, { slot, form: joinForm(codeSize), meaning: { semantics, ending: true } });
     }
-    const f = module.function(HANDLER, ENTER);
-    const s = f.parameter('i32', 0);
-    const d = f.parameter('i32', 1);
-    f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
-    const enter = this.instantiate(module)[ENTER];
+    const exports = this.shared('fixed', (module) => {
+      this.buildHandlers(module, [...this.fixedMeanings.values()]);
+      const f = module.function(HANDLER, ENTER);
+      const s = f.parameter('i32', 0);
+      const d = f.parameter('i32', 1);
+      f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
+    });
+    const enter = exports[ENTER];
     this.provide(ENTER, HANDLER, enter);
     this.enter = enter as (s: number, d: number) => number;
   }
@@ -209,11 +221,42 @@ export class Handlers {
     if (!forms) this.slots.set(opcode, (forms = new Map()));
     const key = formKey(instruction, context);
     const known = forms.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (known < this.setsEnd && known >= FixedHandler.COUNT) this.need(known);
+      return known;
+    }
     const slot = this.assign(formOf(instruction, context));
     forms.set(key, slot);
     return slot;
   }
+
+  /**
+   * Takes what has been asked for since the start as a set whose handlers are made together, when one of them is asked
+   * for again. All who have these groups must have the same sets, in the same order.
+   */
+  makeSet(): void {
+    const set = { end: this.next, handlers: this.waiting, wanted: false };
+    this.waiting = [];
+    this.sets.push(set);
+    this.setsEnd = set.end;
+  }
+
+  private need(slot: number): void {
+    const set = this.sets.find(({ end }) => slot < end)!;
+    if (!set.wanted) this.wantedSets.push(set);
+    set.wanted = true;
+  }
+
+  private makeSets(): void {
+    for (const set of this.wantedSets) {
+      this.shared(`set to ${set.end}`, (module) => this.buildHandlers(module, set.handlers));
+    }
+    this.wantedSets = [];
+  }
+  private readonly sets: HandlerSet[] = [];
+  private wantedSets: HandlerSet[] = [];
+  /** Slots below are those of sets, or fixed. */
+  private setsEnd = 0;
 
   private assign(form: Form): number {
     const system = systemMove(form.mnemonic, form.operands);
@@ -240,10 +283,10 @@ export class Handlers {
 
   /** Generates functions with the signature of handlers, in one module; their slots. */
   compileFunctions(sources: readonly FunctionSource[]): number[] {
-    const module = new ModuleBuilder(this.pages);
+    const module = new ModuleBuilder();
     const callees = this.callees(module);
     sources.forEach((build, i) => build(module.function(HANDLER, String(i)), callees));
-    const exports = this.instantiate(module);
+    const exports = this.instantiate(new WebAssembly.Module(module.toBytes()));
     // Put into the table from here: the modules, which are many, don't import it. In V8 before 12 each module that
     // does has a copy of it, and all the copies are written whenever one entry changes.
     return sources.map((_, i) => {
@@ -272,13 +315,21 @@ export class Handlers {
 
   /** Generates the handlers that were asked for since the last time. */
   compile(): void {
-    if (this.waiting.length === 0) return;
+    if (this.waiting.length === 0 && this.wantedSets.length === 0) return;
     const start = performance.now();
-    const batch = this.waiting;
-    this.waiting = [];
-    const module = new ModuleBuilder(this.pages);
+    this.makeSets();
+    if (this.waiting.length > 0) {
+      const module = new ModuleBuilder();
+      this.buildHandlers(module, this.waiting);
+      this.waiting = [];
+      this.instantiate(new WebAssembly.Module(module.toBytes()));
+    }
+    this.nanoseconds += (performance.now() - start) * 1e6;
+  }
+
+  private buildHandlers(module: ModuleBuilder, handlers: readonly Assigned[]): void {
     const callees = this.callees(module);
-    for (const { slot, form, meaning } of batch) {
+    for (const { slot, form, meaning } of handlers) {
       const f = module.function(HANDLER);
       const emitter = new Emitter(f, form, callees);
       meaning.semantics(emitter);
@@ -286,8 +337,6 @@ export class Handlers {
       f.unreachable();
       module.element(slot, f);
     }
-    this.instantiate(module);
-    this.nanoseconds += (performance.now() - start) * 1e6;
   }
 }
 

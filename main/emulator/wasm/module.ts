@@ -305,6 +305,9 @@ export function call<T extends Type>(
   return callExpression(type, callee.index, operands);
 }
 
+/** Of 64 KiB: any memory fits. Its size makes no difference to the code, for V8 has pages that guard its end. */
+const MOST_PAGES = 65536;
+
 /** Builds one module that imports the shared memory `env.memory` and, when asked, the table `env.table`. */
 export class ModuleBuilder {
   private readonly types: string[] = [];
@@ -313,14 +316,8 @@ export class ModuleBuilder {
   private readonly functions: { builder: FunctionBuilder; signature: Signature; exportName?: string }[] = [];
   private readonly elements: { slot: number; reference: FunctionReference }[] = [];
   private isNumbered = false;
-  private readonly memoryPages: number;
   /** Set by what needs the table: a module without is much cheaper to instantiate in older versions of V8. */
   usesTable = false;
-
-  /** `memoryPages`: the exact size of the imported memory, in 64 KiB pages. */
-  constructor(memoryPages: number) {
-    this.memoryPages = memoryPages;
-  }
 
   typeIndex(signature: Signature): number {
     const key = `${signature.parameters.join()}>${signature.result ?? ''}`;
@@ -382,8 +379,8 @@ export class ModuleBuilder {
       body.text('env');
       body.text('memory');
       body.raw([2, 3]);
-      body.unsigned(this.memoryPages);
-      body.unsigned(this.memoryPages);
+      body.unsigned(0);
+      body.unsigned(MOST_PAGES);
       if (this.usesTable) {
         body.text('env');
         body.text('table');
