@@ -1,10 +1,10 @@
 import type { Backend, Tier } from '../nvmm/nvmm.ts';
 import { EmulatorNvmm } from './driver.ts';
 import { privateBytes } from './tables.ts';
-import { HOT_RUNS } from './translate/translator.ts';
+import { TRANSLATING } from './translate/translator.ts';
 
 /** Runs of a block before it is translated; 0: never. */
-const RUNS: Record<Tier, number> = { auto: HOT_RUNS, interpreter: 0, translator: 1 };
+const RUNS: Record<Tier, number> = { auto: TRANSLATING.runs, interpreter: 0, translator: 1 };
 
 /** Our emulator: works wherever WebAssembly has threads, SIMD and tail calls. */
 export const emulatedBackend: Backend = {
@@ -14,7 +14,8 @@ export const emulatedBackend: Backend = {
       ? null
       : 'This JavaScript engine lacks WebAssembly tail calls: use Node 20 or newer.',
   privateSize: (vcpus) => privateBytes(vcpus),
-  open: (memory, options) => new EmulatorNvmm(memory, { hotRuns: RUNS[options?.tier ?? 'auto'] }),
+  open: (memory, options) =>
+    new EmulatorNvmm(memory, { translating: { runs: RUNS[options?.tier ?? 'auto'] } }),
 };
 
 /** (module (memory 1 1 shared) (func (v128.const 0) (drop) (return_call 0))): threads, SIMD and tail calls. */

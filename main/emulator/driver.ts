@@ -30,7 +30,7 @@ import type {
 } from '../nvmm/nvmm.ts';
 import { checkDebug } from '../nvmm/debug.ts';
 import { walk } from '../nvmm/walk.ts';
-import { HOT_RUNS } from './translate/translator.ts';
+import { TRANSLATING, type Translating } from './translate/translator.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { COUNTERS, Field } from './state.ts';
 import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
@@ -50,19 +50,19 @@ export class EmulatorNvmm implements Nvmm {
   private readonly tables: Tables;
   private readonly owner: number;
   private readonly root: boolean;
-  private readonly hotRuns: number;
+  private readonly translating: Translating;
   private readonly vcpus = new Map<Vcpu, EmulatedVcpu>();
   private readonly assist: Assist;
   private readonly size: number;
   private readonly created = new Set<number>();
 
   /** `root`: passes the ownership check of every machine, as a node opened for writing only does. */
-  constructor(memory: BackendMemory, options: { root?: boolean; hotRuns?: number } = {}) {
+  constructor(memory: BackendMemory, options: { root?: boolean; translating?: Partial<Translating> } = {}) {
     this.memory = memory;
     this.tables = new Tables(memory);
     this.owner = this.tables.newOwner();
     this.root = options.root ?? false;
-    this.hotRuns = options.hotRuns ?? HOT_RUNS;
+    this.translating = { ...TRANSLATING, ...options.translating };
     this.size = memory.memory.buffer.byteLength;
     this.assist = new Assist(this, new Uint8Array(memory.memory.buffer));
   }
@@ -190,7 +190,8 @@ export class EmulatorNvmm implements Nvmm {
         return emulated.processor.retired;
       },
     };
-    const emulated = new EmulatedVcpu(this.memory.memory, this.tables, machine, vcpu, block, this.hotRuns);
+    const { memory } = this.memory;
+    const emulated = new EmulatedVcpu(memory, this.tables, machine, vcpu, block, this.translating);
     this.vcpus.set(vcpu, emulated);
     return vcpu;
   }

@@ -19,7 +19,7 @@ import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
 import { translationGroup } from './translate/lazy-flags.ts';
 import { REGION_INSTRUCTIONS } from './translate/finder.ts';
-import { HOT_RUNS, Translator } from './translate/translator.ts';
+import { Translator, TRANSLATING, type Translating } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
 
 /** Taken once: in Node the global is a getter, which costs more than the time itself. */
@@ -189,7 +189,7 @@ export class Processor {
     block: { address: number; size: number },
     cpuid: number,
     world: Surroundings,
-    hotRuns = HOT_RUNS,
+    translating: Translating = TRANSLATING,
   ) {
     const cpu = new Cpu(memory, block.address);
     this.cpu = cpu;
@@ -231,9 +231,9 @@ export class Processor {
         cpu.set(Field.LINK_FROM, 0);
         this.translator.forget();
       },
-      hotRuns,
+      translating.runs,
     );
-    this.translator = new Translator(cpu, this.handlers, this.blocks, hotRuns);
+    this.translator = new Translator(cpu, this.handlers, this.blocks, translating);
     this.blocks.onDrop = (record) => this.translator.release(record);
     this.blocks.clear();
     cpu.set(Field.JUMP_CACHE, block.address + Area.JUMP_CACHE);
@@ -649,6 +649,7 @@ export class Processor {
     counters[7] = this.ranNs;
     counters[8] = this.handlers.nanoseconds;
     counters[9] = this.translator.nanoseconds;
+    counters[10] = this.translator.evictions;
   }
 
   /** Another slice; false when the limit is reached. */

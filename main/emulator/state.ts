@@ -178,8 +178,9 @@ export const Field = {
 
 /**
  * What Field.COUNTERS counts since the vCPU was created. `translated`: instructions that translations ran, with
- * what handlers did for them; the rest of `instructions` was interpreted. The last three are nanoseconds of its
- * thread: in the guest's code with all that follows, and of that making handlers and translations.
+ * what handlers did for them; the rest of `instructions` was interpreted. Those in Ns are nanoseconds of its
+ * thread: in the guest's code with all that follows, and of that making handlers and translations. `evictions`: how
+ * often all translations were dropped to make room.
  */
 export const COUNTERS = [
   'instructions',
@@ -192,6 +193,7 @@ export const COUNTERS = [
   'runNs',
   'handlersNs',
   'translationNs',
+  'evictions',
 ] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */

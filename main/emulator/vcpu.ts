@@ -9,6 +9,7 @@ import { Processor, type Surroundings } from './processor.ts';
 import { Field } from './state.ts';
 import type { CpuidResult } from './system/cpuid.ts';
 import { VCPU_BYTES, type Tables } from './tables.ts';
+import type { Translating } from './translate/translator.ts';
 import { interruptBits, loadState, resetState, saveState } from './transfer-state.ts';
 
 /** Longest piece of memory that one access can be about: an FXSAVE image goes in pieces of this size. */
@@ -43,7 +44,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     machine: Machine,
     vcpu: Vcpu,
     block: number,
-    hotRuns: number,
+    translating: Translating,
   ) {
     this.tables = tables;
     this.machid = machine.machid;
@@ -52,7 +53,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.life = tables.lifeOf(block);
     this.ringSeen = tables.ringHead;
     const address = tables.blockAddress(block);
-    this.processor = new Processor(memory, { address, size: VCPU_BYTES }, vcpu.cpuid, this, hotRuns);
+    this.processor = new Processor(memory, { address, size: VCPU_BYTES }, vcpu.cpuid, this, translating);
     this.access = {
       machine,
       vcpu,

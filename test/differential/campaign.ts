@@ -68,10 +68,11 @@ async function makeOther(): Promise<CaseRunner> {
   const { EmulatedRunner } = await import('./emulated.ts');
   // --hot N: blocks are translated after N runs (1: all of them, at once).
   const { EmulatorNvmm } = await import('../../main/emulator/driver.ts');
+  const { translatingAfter } = await import('./tiers.ts');
   const hotRuns = Number(options.hot);
   const backend = {
     ...emulatedBackend,
-    open: (memory: BackendMemory) => new EmulatorNvmm(memory, { hotRuns }),
+    open: (memory: BackendMemory) => new EmulatorNvmm(memory, { translating: translatingAfter(hotRuns) }),
   };
   return guarded(new EmulatedRunner(hotRuns === 0 ? emulatedBackend : backend));
 }

@@ -4,12 +4,14 @@ import { compareTiers } from './tiers.ts';
 
 const programs = Number(process.argv[2] ?? 2000);
 const seed = Number(process.argv[3] ?? Date.now() % 2 ** 31);
-const { failures, ends } = compareTiers(seed, programs, (done) => console.log(`${done} of ${programs}`));
-for (const { program, bits, hotRuns, wanted, got } of failures) {
+const { failures, ends, evictions } = compareTiers(seed, programs, (done) =>
+  console.log(`${done} of ${programs}`),
+);
+for (const { program, bits, translating, wanted, got } of failures) {
   console.log(
-    `program ${program}, ${bits}-bit, translated after ${hotRuns} runs:\n  wanted ${wanted}\n  got    ${got}`,
+    `program ${program}, ${bits}-bit, translated by ${JSON.stringify(translating)}:\n  wanted ${wanted}\n  got    ${got}`,
   );
 }
 console.log([...ends].map(([end, count]) => `${end}: ${count}`).join(', '));
-console.log(`${programs} programs, ${failures.length} differing, seed ${seed}`);
+console.log(`${programs} programs, ${failures.length} differing, ${evictions} evictions, seed ${seed}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

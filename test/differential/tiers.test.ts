@@ -6,9 +6,10 @@ const SEED = 1;
 const PROGRAMS = 60;
 
 it(`the translator does what the handlers do (seed ${SEED})`, { timeout: 120_000 }, () => {
-  const { failures, ends } = compareTiers(SEED, PROGRAMS);
+  const { failures, ends, evictions } = compareTiers(SEED, PROGRAMS);
   expect(failures).toEqual([]);
   // HLT, at least, is what many come to.
   expect([...ends.values()].reduce((a, b) => a + b)).toBe(PROGRAMS);
   expect(ends.size).toBeGreaterThan(1);
+  expect(evictions).toBeGreaterThan(0);
 });

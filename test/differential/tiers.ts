@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { EmulatorNvmm } from '../../main/emulator/driver.ts';
 import { privateBytes } from '../../main/emulator/tables.ts';
+import type { Translating } from '../../main/emulator/translate/translator.ts';
 import { longMode, protectedMode } from '../../main/machine/boot/cpu-state.ts';
 import { backendMemory, createMemory, GuestRam } from '../../main/machine/memory.ts';
 import { Cr, Exit, Gpr, Msr, State } from '../../main/nvmm/constants.ts';
@@ -15,16 +16,24 @@ const PAGE = 4096;
 /** Runs of at most a millisecond each: no program takes more than a few. */
 const MAX_RUNS = 2000;
 
-/** One machine with a tier of its own: blocks are translated after so many runs. */
+/** After one run: at once, alone. */
+export function translatingAfter(runs: number): Partial<Translating> {
+  return runs === 1 ? { runs, batch: 1 } : { runs };
+}
+
+/** All of a program's code never stands at once. */
+const FORGETFUL: Partial<Translating> = { runs: 1, batch: 1, modules: 3 };
+
+/** One machine with a tier of its own. */
 class Runner {
   private readonly nvmm: EmulatorNvmm;
   private readonly machine: Machine;
   private readonly vcpu: Vcpu;
   private readonly ram: GuestRam;
 
-  constructor(hotRuns: number) {
+  constructor(translating: Partial<Translating>) {
     const memory = createMemory(4 * MIB, privateBytes(1));
-    this.nvmm = new EmulatorNvmm(backendMemory(memory), { hotRuns });
+    this.nvmm = new EmulatorNvmm(backendMemory(memory), { translating });
     this.machine = this.nvmm.machineCreate();
     this.ram = new GuestRam(memory);
     this.ram.map(this.nvmm, this.machine);
@@ -67,6 +76,11 @@ class Runner {
     return `exit ${reason} ${where}, ${count} instructions, ${registers}, ${hash.digest('hex')}`;
   }
 
+  /** How often its translations were dropped to make room. */
+  get evictions(): number {
+    return this.nvmm.counters(this.machine).evictions;
+  }
+
   close(): void {
     this.nvmm.close();
   }
@@ -75,7 +89,7 @@ class Runner {
 export interface TierFailure {
   program: number;
   bits: number;
-  hotRuns: number;
+  translating: Partial<Translating>;
   wanted: string;
   got: string;
 }
@@ -85,10 +99,10 @@ export function compareTiers(
   seed: number,
   count: number,
   progress: (done: number) => void = () => undefined,
-): { failures: TierFailure[]; ends: Map<string, number> } {
-  const runs = [1, 2, 7];
-  const reference = new Runner(0);
-  const others = runs.map((hotRuns) => ({ hotRuns, runner: new Runner(hotRuns) }));
+): { failures: TierFailure[]; ends: Map<string, number>; evictions: number } {
+  const ways = [translatingAfter(1), translatingAfter(2), translatingAfter(7), FORGETFUL];
+  const reference = new Runner(translatingAfter(0));
+  const others = ways.map((translating) => ({ translating, runner: new Runner(translating) }));
   const failures: TierFailure[] = [];
   const ends = new Map<string, number>();
   for (let i = 0; i < count && failures.length < 5; i++) {
@@ -97,12 +111,13 @@ export function compareTiers(
     const wanted = reference.run(program, bits);
     const end = wanted.slice(0, wanted.indexOf(' ', 5));
     ends.set(end, (ends.get(end) ?? 0) + 1);
-    for (const { hotRuns, runner } of others) {
+    for (const { translating, runner } of others) {
       const got = runner.run(program, bits);
-      if (got !== wanted) failures.push({ program: i, bits, hotRuns, wanted, got });
+      if (got !== wanted) failures.push({ program: i, bits, translating, wanted, got });
     }
     if (i % 100 === 99) progress(i + 1);
   }
+  const evictions = others.reduce((sum, { runner }) => sum + runner.evictions, 0);
   for (const { runner } of [{ runner: reference }, ...others]) runner.close();
-  return { failures, ends };
+  return { failures, ends, evictions };
 }

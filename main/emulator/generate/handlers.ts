@@ -281,19 +281,21 @@ export class Handlers {
     return slot === FixedHandler.COUNTING;
   }
 
-  /** Generates functions with the signature of handlers, in one module; their slots. */
-  compileFunctions(sources: readonly FunctionSource[]): number[] {
+  /** Generates functions with the signature of handlers, in one module; their slots, and the module's size. */
+  compileFunctions(sources: readonly FunctionSource[]): { slots: number[]; bytes: number } {
     const module = new ModuleBuilder();
     const callees = this.callees(module);
     sources.forEach((build, i) => build(module.function(HANDLER, String(i)), callees));
-    const exports = this.instantiate(new WebAssembly.Module(module.toBytes()));
+    const bytes = module.toBytes();
+    const exports = this.instantiate(new WebAssembly.Module(bytes));
     // Put into the table from here: the modules, which are many, don't import it. In V8 before 12 each module that
     // does has a copy of it, and all the copies are written whenever one entry changes.
-    return sources.map((_, i) => {
+    const slots = sources.map((_, i) => {
       const slot = this.free.pop() ?? this.nextSlot();
       this.table.set(slot, exports[i] as CallableFunction);
       return slot;
     });
+    return { slots, bytes: bytes.length };
   }
 
   /** Gives a slot back: the function is collected when nothing runs it any more. */

@@ -16,9 +16,32 @@ import type { Region } from './region.ts';
  * Runs of a block before it is translated. Translating costs as much as some hundred runs save: a boot, which is mostly
  * code that runs a few times, took 5 % longer with 200 and with 800, and a program that computes doesn't notice.
  */
-export const HOT_RUNS = 400;
+const HOT_RUNS = 400;
 /** Regions that are translated into one module: beyond a few dozen the cost of each hardly falls. */
 const BATCH = 48;
+/**
+ * Modules and their bytes at which everything that is translated is dropped, to begin again with what is hot then. A
+ * module takes three mappings of the 65,530 that Linux gives a process; a byte of it takes seven of memory, with V8's
+ * machine code. A boot of Linux makes some 300 modules with 5 MiB.
+ */
+const MOST_MODULES = 4096;
+const MOST_BYTES = 64 * 2 ** 20;
+
+/** When blocks are translated, and how much of that may stand. */
+export interface Translating {
+  /** Runs of a block before it is hot; 0: none ever is. */
+  readonly runs: number;
+  /** Hot blocks that don't wait any longer for company. */
+  readonly batch: number;
+  readonly modules: number;
+  readonly bytes: number;
+}
+export const TRANSLATING: Translating = {
+  runs: HOT_RUNS,
+  batch: BATCH,
+  modules: MOST_MODULES,
+  bytes: MOST_BYTES,
+};
 /**
  * Milliseconds that hot blocks wait for company at most: a module costs about 0.3 ms before its first function,
  * and in this time the handlers run what is hot.
@@ -50,30 +73,34 @@ export class Translator {
   private readonly handlers: Handlers;
   private readonly blocks: Blocks;
   private readonly finder: RegionFinder<Translation>;
-  private readonly batch: number;
+  private readonly limits: Translating;
+  /** What was made since everything was dropped. */
+  private modules = 0;
+  private bytes = 0;
   private waiting: number[] = [];
   /** By the first record of each block in it. */
   private readonly translations = new Map<number, Translation>();
-  private readonly hotRuns: number;
   private nextFlush = 0;
   translated = 0;
+  /** How often everything was dropped to make room. */
+  evictions = 0;
   /** Time that translating took. */
   nanoseconds = 0;
 
-  constructor(cpu: Cpu, handlers: Handlers, blocks: Blocks, hotRuns: number) {
+  constructor(cpu: Cpu, handlers: Handlers, blocks: Blocks, limits: Translating) {
     this.cpu = cpu;
     this.handlers = handlers;
     this.blocks = blocks;
-    this.hotRuns = hotRuns;
-    // Who wants everything translated at once (tests) doesn't want to wait for company.
-    this.batch = hotRuns === 1 ? 1 : BATCH;
-    this.finder = new RegionFinder(cpu, blocks, handlers, hotRuns, (record) => this.translations.get(record));
+    this.limits = limits;
+    this.finder = new RegionFinder(cpu, blocks, handlers, limits.runs, (record) =>
+      this.translations.get(record),
+    );
   }
 
   /** Takes note of a hot block, by its first record; translates when enough are there. */
   add(record: number): void {
     this.waiting.push(record);
-    if (this.waiting.length >= this.batch) this.flush();
+    if (this.waiting.length >= this.limits.batch) this.flush();
   }
 
   /** Translates what has waited long enough. */
@@ -84,11 +111,12 @@ export class Translator {
   /** Translates what waits. */
   private flush(now = performance.now()): void {
     this.nextFlush = now + PATIENCE_MS;
+    if (this.modules >= this.limits.modules || this.bytes >= this.limits.bytes) this.evict();
     const planned = new Set<Translation>();
     for (const record of this.waiting) this.plan(record, planned);
     this.waiting = [];
     if (planned.size === 0) return;
-    const slots = this.handlers.compileFunctions(
+    const { slots, bytes } = this.handlers.compileFunctions(
       [...planned].map(
         ({ region }) =>
           (f, callees) =>
@@ -96,8 +124,18 @@ export class Translator {
       ),
     );
     [...planned].forEach((translation, i) => this.install(translation, slots[i]));
+    this.modules++;
+    this.bytes += bytes;
     this.translated += planned.size;
     this.nanoseconds += (performance.now() - now) * 1e6;
+  }
+
+  /** Drops all translations; V8 takes the memory back when it collects garbage. */
+  private evict(): void {
+    for (const translation of new Set(this.translations.values())) this.remove(translation);
+    this.modules = 0;
+    this.bytes = 0;
+    this.evictions++;
   }
 
   private isCounting(record: number): boolean {
@@ -125,7 +163,7 @@ export class Translator {
     const { words } = this.cpu;
     const { members, ways, instructions } = translation.region;
     translation.slot = slot;
-    const runs = this.hotRuns * Math.ceil(instructions / INSTRUCTIONS_OF_ENTRY);
+    const runs = this.limits.runs * Math.ceil(instructions / INSTRUCTIONS_OF_ENTRY);
     for (const { block } of members) {
       if (this.isCounting(block.record)) words[(block.record + Record.IMMEDIATE) >>> 2] = runs;
     }
