@@ -304,7 +304,7 @@ export class Blocks {
     // Who wants everything translated (tests) wants this, too.
     if (this.hotRuns === 1) return 1;
     const rewrites = this.pages.get(page)?.rewrites ?? 0;
-    return this.hotRuns * 2 ** Math.min(MOST_DOUBLINGS, rewrites >> 2);
+    return this.hotRuns * (1 << Math.min(MOST_DOUBLINGS, rewrites >> 2));
   }
 
   /** The record that counts the block's runs. */

@@ -256,7 +256,7 @@ export class Mmu {
     const large = shift !== 12;
     if (large) {
       // Bits between the flags and the page frame of a large page are reserved (bit 12 is PAT).
-      const below = wide ? 2 ** shift - 1 : 0x3fffff;
+      const below = wide ? (1 << shift) - 1 : 0x3fffff;
       const frameBits = entryLow & below & ~0x1fff;
       if (wide ? frameBits !== 0 : (frameBits & 0x200000) !== 0 || frameBits >>> 21 !== 0) {
         return this.fault(linear, error | PageFault.P | PageFault.RSVD);
@@ -278,7 +278,7 @@ export class Mmu {
       this.pageGpa =
         ((entryLow >>> 13) & 0xff) * TWO_32 + (((entryLow & 0xffc00000) | (low & 0x3ff000)) >>> 0);
     } else {
-      const mask = 2 ** shift - 1;
+      const mask = (1 << shift) - 1;
       this.pageGpa = (entryHigh & 0xfffff) * TWO_32 + (((entryLow & ~mask) | (low & mask & ~0xfff)) >>> 0);
     }
     return true;

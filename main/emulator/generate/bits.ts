@@ -18,7 +18,7 @@ export function loadBits(bits: number, address: I32, offset: number): I64 {
 
 /** The low `bits` of a value, zero-extended. */
 export function cut(bits: number, value: I64): I64 {
-  return bits === 64 ? value : i64.and(value, bits === 32 ? 0xffffffff : 2 ** bits - 1);
+  return bits === 64 ? value : i64.and(value, bits === 32 ? 0xffffffff : (1 << bits) - 1);
 }
 
 /** The low `bits` of a value, sign-extended. */

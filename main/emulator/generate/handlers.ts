@@ -289,7 +289,7 @@ export class Handlers {
     const bytes = module.toBytes();
     const exports = this.instantiate(new WebAssembly.Module(bytes));
     // Put into the table from here: the modules, which are many, don't import it. In V8 before 12 each module that
-    // does has a copy of it, and all the copies are written whenever one entry changes.
+    // does has a copy of it, all the copies are written whenever one entry changes, and none is ever collected.
     const slots = sources.map((_, i) => {
       const slot = this.free.pop() ?? this.nextSlot();
       this.table.set(slot, exports[i] as CallableFunction);
