@@ -61,7 +61,7 @@ export function registerRows(
       value: value.slice(2).padStart(Math.ceil(bits / 4), '0'),
       fields: fields
         .filter((field) => field.value !== 0)
-        .map((field) => (field.value === 1 ? field.name : `${field.name}=${field.value}`))
+        .map((field) => (field.bits === 1 ? field.name : `${field.name}=${field.value}`))
         .join(' '),
       changed: before !== undefined && old.get(register) !== value,
     })),

@@ -4,15 +4,22 @@ import type { Symbols } from './symbols.ts';
 
 /** What somebody wrote for an address is none: the message says which part, and what can be written. */
 export class PlaceError extends Error {
-  constructor(text: string, part: string) {
+  constructor(
+    text: string,
+    part: string,
+    why = `is neither a number nor a register, and no symbol has that name`,
+  ) {
+    const within = part === text ? `"${text}"` : `"${part}" in "${text}"`;
     super(
       part === ''
         ? `"${text}" is no address: write a number, a register, a symbol, or a sum of those.`
-        : `"${part}" in "${text}" is neither a number nor a register, and no symbol has that name.`,
+        : `${within} ${why}.`,
     );
     this.name = 'PlaceError';
   }
 }
+
+const RUNS = 'is no symbol; should it be a register, it has no value while the machine runs: pause it first';
 
 /** The value of a register by the names that people use: rip, eax, cr3, fs.base. */
 function registerValue(state: VcpuState, name: string): bigint | undefined {
@@ -39,7 +46,11 @@ export function evaluatePlace(text: string, state: VcpuState | null, symbols: Sy
     const value = /^(0x[0-9a-f]+|\d+)$/i.test(word)
       ? BigInt(word)
       : ((state === null ? undefined : registerValue(state, word)) ?? symbols?.addressOf(word));
-    if (value === undefined) throw new PlaceError(text, word);
+    if (value === undefined) {
+      throw state === null && /^[a-z]/i.test(word)
+        ? new PlaceError(text, word, RUNS)
+        : new PlaceError(text, word);
+    }
     sum += term.startsWith('-') ? -value : value;
   }
   return BigInt.asUintN(64, sum);

@@ -10,6 +10,8 @@ import type { VcpuState } from '../nvmm/layout.ts';
 export interface RegisterField {
   name: string;
   value: number;
+  /** Width in bits: a flag has one. */
+  bits: number;
   /** What it means. */
   about: string;
 }
@@ -171,6 +173,7 @@ function fieldsOf(value: bigint, rows: readonly FieldRow[]): RegisterField[] {
   return rows.map(([name, bit, bits, about]) => ({
     name,
     value: Number((value >> BigInt(bit)) & ((1n << BigInt(bits)) - 1n)),
+    bits,
     about,
   }));
 }

@@ -196,7 +196,9 @@ export class DebugTarget {
     for (;;) {
       const stop = await this.runTo(next);
       if (stop.reason !== 'breakpoint' || stop.vcpu !== vcpu || stop.address !== next) return stop;
-      if ((await this.readState(vcpu)).gpr(Gpr.RSP) >= depth) return { ...stop, reason: 'step' };
+      if ((await this.readState(vcpu)).gpr(Gpr.RSP) >= depth) {
+        return { ...stop, reason: 'step', message: `Stepped: now at 0x${stop.rip.toString(16)}.` };
+      }
     }
   }
 

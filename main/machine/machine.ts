@@ -153,6 +153,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
       'snapshot.take': (order) => this.snapshots.take(order),
       'snapshot.restore': async (plan) => {
         await this.snapshots.restore(plan);
+        await this.sayWhere();
         return null;
       },
       'machine.pause': async ({ time }) => {
@@ -232,6 +233,13 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private async stopFor(stop: Stop): Promise<void> {
     await this.debugging.met(stop);
     this.say('paused', { stop, message: stop.message });
+  }
+
+  /** What a paused machine has said of where it stands is no longer so. */
+  private sayWhere(): Promise<void> {
+    return this.verb(async () => {
+      if (this.state === 'paused') await this.stopFor(await this.request(0, 'where', null));
+    });
   }
 
   /** A vCPU has met a breakpoint. */
@@ -440,8 +448,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
     name: N,
     params: VcpuRequests[N]['params'],
   ): Promise<VcpuRequests[N]['result']> {
-    const thread = this.vcpus[vcpu];
-    if (thread === undefined) throw new MachineError('wrong-state', `There is no vCPU ${vcpu}.`);
+    const thread = this.thread(vcpu);
     const call = this.nextRequest++;
     thread.worker.postMessage({ kind: 'request', call, name, params } satisfies ToVcpu);
     thread.mailbox.wake();
@@ -547,8 +554,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   private pauseVcpu(vcpu: number): Promise<null> {
     return this.verb(async () => {
       this.require('pause a vCPU', 'running');
-      const thread = this.vcpus[vcpu];
-      if (thread === undefined) throw new MachineError('wrong-state', `There is no vCPU ${vcpu}.`);
+      const thread = this.thread(vcpu);
       if (this.held.has(vcpu)) return null;
       this.held.add(vcpu);
       thread.paused = false;
@@ -563,15 +569,25 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   private resumeVcpu(vcpu: number): Promise<null> {
     return this.verb(async () => {
+      const thread = this.thread(vcpu);
       if (!this.held.delete(vcpu)) {
         throw new MachineError('wrong-state', `vCPU ${vcpu} is not paused by itself.`);
       }
+      // With the whole machine paused, it goes on with the others.
       if (this.state !== 'running') return null;
-      this.vcpus[vcpu].paused = false;
-      this.vcpus[vcpu].mailbox.command(Command.RUN);
+      thread.paused = false;
+      thread.mailbox.command(Command.RUN);
       this.say('running');
       return null;
     });
+  }
+
+  private thread(vcpu: number): VcpuThread {
+    const found = this.vcpus[vcpu];
+    if (found !== undefined) return found;
+    const { length } = this.vcpus;
+    const there = length === 1 ? 'only vCPU 0' : `vCPUs 0 to ${length - 1}`;
+    throw new MachineError('wrong-state', `There is no vCPU ${vcpu}: this machine has ${there}.`);
   }
 
   /** Makes a vCPU look at its mailbox, whatever it does. */
@@ -790,7 +806,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
 
   private require(verb: string, ...states: MachineState[]): void {
     if (states.includes(this.state)) return;
-    throw new MachineError('wrong-state', `The machine is ${this.state}: it can't ${verb} now.`);
+    const way = this.state === 'running' && states.includes('paused') ? ' Pause it first.' : '';
+    throw new MachineError('wrong-state', `The machine is ${this.state}: it can't ${verb} now.${way}`);
   }
 
   private say(state: MachineState, more: Partial<MachineStatus> = {}): void {

@@ -179,7 +179,7 @@ export class VcpuDebug {
         return { ...stop, ...idOf(found), vector, ...(error < 0 ? {} : { error }) };
       }
       default:
-        return this.stop('step', `One instruction: now ${at}.`);
+        return this.stop('step', `Stepped: now ${at}.`);
     }
   }
 

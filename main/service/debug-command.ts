@@ -238,17 +238,31 @@ function none(rest: string[]): void {
   if (rest.length > 0) throw new UsageError(`${rest[0]}: one VM at a time, and nothing behind it`);
 }
 
-const shownStop = (stop: WireStop): Shown => ({ value: stop, text: stopText(stop) });
+/** Where a vCPU stands, with the instruction that is next there: `code` of the JSON. */
+async function shownStop(asked: Asked, stop: WireStop): Promise<Shown> {
+  const next = await asked
+    .ask('inspect.code', { vcpu: stop.vcpu, count: 1 })
+    .then(({ lines }) => lines[0])
+    // It may be gone on, or be off, by now: then there is nothing to show.
+    .catch(() => undefined);
+  return { value: { ...stop, ...(next === undefined ? {} : { code: next }) }, text: stopText(stop, next) };
+}
 
 /** Where a VM stands, or that it does not. */
-function shownVm({ state, message, stop, config }: VmInfo): Shown {
-  const text =
-    stop === undefined
-      ? `${config.name} is ${state}${message === undefined ? '.' : `: ${message}`}`
-      : stopText(stop);
+async function shownVm(asked: Asked, { state, message, stop, held, config }: VmInfo): Promise<Shown> {
+  const shown = stop === undefined ? null : await shownStop(asked, stop);
+  const alone =
+    held === undefined
+      ? ''
+      : `, but for vCPU ${held.join(', ')}, which ${held.length > 1 ? 'are' : 'is'} paused`;
   return {
-    value: { state, ...(message === undefined ? {} : { message }), ...(stop === undefined ? {} : { stop }) },
-    text,
+    value: {
+      state,
+      ...(message === undefined ? {} : { message }),
+      ...(held === undefined ? {} : { held }),
+      ...(shown === null ? {} : { stop: shown.value }),
+    },
+    text: shown?.text ?? `${config.name} is ${state}${alone}${message === undefined ? '.' : `: ${message}`}`,
   };
 }
 
@@ -261,26 +275,26 @@ const verbs: Record<DebugVerb, (values: Values, rest: string[]) => Work['does']>
     };
     return async (asked) => {
       await asked.ask('vm.pause', params);
-      return shownVm(await asked.state());
+      return shownVm(asked, await asked.state());
     };
   },
   resume: (values, rest) => {
     none(rest);
     return async (asked) => {
       await asked.ask('vm.resume', optional('vcpu', values.vcpu));
-      return shownVm(await asked.state());
+      return shownVm(asked, await asked.state());
     };
   },
   continue: (values, rest) => {
     none(rest);
     const { to } = values;
     return async (asked) => {
-      if (values.back) return shownStop((await asked.ask('debug.back', { to: 'stop' })).stop);
+      if (values.back) return shownStop(asked, (await asked.ask('debug.back', { to: 'stop' })).stop);
       if (to !== undefined) {
         const { stop } = await asked.ask('debug.runTo', { place: to, ...optional('vcpu', values.vcpu) });
-        return shownStop(stop);
+        return shownStop(asked, stop);
       }
-      return shownVm(await asked.untilStopped(() => asked.ask('vm.resume', {})));
+      return shownVm(asked, await asked.untilStopped(() => asked.ask('vm.resume', {})));
     };
   },
   step: (values, rest) => {
@@ -288,18 +302,18 @@ const verbs: Record<DebugVerb, (values: Values, rest: string[]) => Work['does']>
     if (values.over && values.out) throw new UsageError('--over and --out exclude each other');
     if (values.back) {
       if (values.over || values.out) throw new UsageError('--back goes with neither --over nor --out');
-      const times = Number(values.count ?? 1);
+      const times = integer('count', values.count ?? '1');
       return async (asked) => {
         let { stop } = await asked.ask('debug.back', { to: 'step' });
         for (let done = 1; done < times && stop.reason === 'step'; done++) {
           ({ stop } = await asked.ask('debug.back', { to: 'step' }));
         }
-        return shownStop(stop);
+        return shownStop(asked, stop);
       };
     }
     const how = values.over ? 'over' : values.out ? 'out' : 'into';
     const params = { how, ...optional('count', values.count), ...optional('vcpu', values.vcpu) } as const;
-    return async (asked) => shownStop((await asked.ask('debug.step', params)).stop);
+    return async (asked) => shownStop(asked, (await asked.ask('debug.step', params)).stop);
   },
   break: (values, rest) => {
     const { remove, once } = values;

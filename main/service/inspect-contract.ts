@@ -67,7 +67,9 @@ const register = z.object({
   name: z.string(),
   value: wide,
   bits: z.number().int(),
-  fields: z.array(z.object({ name: z.string(), value: z.number().int(), about: z.string() })).optional(),
+  fields: z
+    .array(z.object({ name: z.string(), value: z.number().int(), bits: z.number().int(), about: z.string() }))
+    .optional(),
 });
 export const registerGroup = z.object({ name: z.string(), registers: z.array(register) });
 export type WireRegisterGroup = z.infer<typeof registerGroup>;

@@ -15,7 +15,13 @@ import type {
 
 const digits = (value: string, bits: number): string => value.slice(2).padStart(Math.ceil(bits / 4), '0');
 
-export const stopText = (stop: WireStop): string => `vCPU ${stop.vcpu} at ${stop.rip}: ${stop.message}`;
+/** Where a vCPU stands and why, with the instruction that is next if it is known. */
+export function stopText(stop: WireStop, next?: CodeLine): string {
+  const { symbol, ...line } = next ?? {};
+  const where = `vCPU ${stop.vcpu} at ${stop.rip}${symbol === undefined ? '' : ` <${symbol}>`}`;
+  const said = `${where}: ${stop.message}`;
+  return next === undefined ? said : `${said}\n${codeText([line as CodeLine])}`;
+}
 
 /** General registers four on a line; what has fields below each other, with the fields that are not zero. */
 export function registersText(groups: WireRegisterGroup[]): string {
@@ -40,9 +46,9 @@ export function registersText(groups: WireRegisterGroup[]): string {
       );
       const words = set.map((field) => {
         if (field.name === 'Type') return field.about;
-        return field.value === 1 ? field.name : `${field.name}=${field.value}`;
+        return field.bits === 1 ? field.name : `${field.name}=${field.value}`;
       });
-      lines.push(`  ${value}  [${words.join(' ')}]`);
+      lines.push(`  ${value}${words.length === 0 ? '' : `  [${words.join(' ')}]`}`);
     }
     flush();
   }
@@ -83,7 +89,7 @@ export function walkText(walk: WirePageWalk): string {
   ];
   for (const { name, at, entry, flags, frame } of walk.levels) {
     lines.push(
-      `  ${name.padEnd(5)} at ${at.padEnd(12)} ${digits(entry, 64)}  -> ${frame}  ${flags.join(' ')}`,
+      `  ${name.padEnd(5)} at ${at.padEnd(12)} ${digits(entry, 64)}  ${flags.includes('P') ? `-> ${frame}  ${flags.join(' ')}` : 'not present'}`,
     );
   }
   if (walk.fault !== undefined) return [...lines, `  page fault: ${walk.fault}`].join('\n');

@@ -26,6 +26,9 @@ import type {
   WireTable,
 } from './inspect-contract.ts';
 
+/** Bit 7 of a segment's attributes. */
+const PRESENT = 0x80;
+
 /** A kernel with all its debug information has less. */
 const SYMBOL_FILE_MAXIMUM = 2 ** 31 - 1;
 
@@ -323,8 +326,11 @@ export class Inspection {
     const base = state.base(segment);
     // A segment limit may be gigabytes; no table is longer than 64 KiB, and no TSS needs more than its fields.
     const limit = table === 'tss' ? Math.min(state.limit(segment), 0x67) : state.limit(segment) & 0xffff;
-    const bytes = await target.readLinear(vcpu, base, limit + 1);
-    const cut = `Only ${bytes.length} of its ${limit + 1} bytes are mapped.`;
+    const none = table === 'ldt' && (state.attrib(segment) & PRESENT) === 0;
+    const bytes = none ? new Uint8Array() : await target.readLinear(vcpu, base, limit + 1);
+    const cut = none
+      ? 'LDTR is not present: there is none.'
+      : `Only ${bytes.length} of its ${limit + 1} bytes are mapped.`;
     const descriptors =
       table === 'idt'
         ? decodeIdt(state, bytes)

@@ -23,7 +23,7 @@ const usage = `Usage: vitrine snapshot take VM [NAME]
 Snapshots of the VMs of a running "vitrine serve". VM and SNAPSHOT are an id, or a name that no other one has.
 
   take      the guest runs on while it is written
-  restore   goes back to it: what the VM is now is lost. A VM that is off is started; --paused: and waits
+  restore   goes back to it: what the VM is now is lost. A VM that is off is started. --paused: and stands still there
   clone     makes a new VM that starts from it
   delete    what other snapshots need of it stays
   verify    reads every page and compares checksums

@@ -59,7 +59,10 @@ export const snapshotRequests = {
     /** `pausedMs`: how long the guest stood still. */
     result: z.object({ snapshot: snapshotInfo, pausedMs: z.number() }),
   },
-  /** Goes back to a snapshot. What the VM is now is lost. One that is off is started, and waits if `paused`. */
+  /**
+   * Goes back to a snapshot. What the VM is now is lost. One that is off is started, others go on as they did, running or
+   * paused; `paused`: it stands still there, whatever it did.
+   */
   'snapshot.restore': { params: one.extend({ paused: z.boolean().default(false) }), result: z.object({}) },
   'snapshot.delete': { params: one, result: z.object({}) },
   /** A new VM that starts from the snapshot. */

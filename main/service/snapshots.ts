@@ -96,10 +96,11 @@ export class Snapshots {
     });
   }
 
-  /** Goes back to a snapshot. `start` starts a VM that is off, with what it is to start from. */
+  /** Goes back to a snapshot, and stands still there if `paused`. `start` starts a VM that is off, with what it is to start from. */
   restore(
     vm: SnapshotVm,
     id: string,
+    paused: boolean,
     start: (config: VmConfig, disks: Disks, plan: RestorePlan) => Promise<void>,
   ): Promise<void> {
     return this.#alone(vm.record.id, async () => {
@@ -124,6 +125,7 @@ export class Snapshots {
       const { state } = machine.status;
       const alive = state === 'running' || state === 'paused';
       if (alive && sameMachine(config, record.config)) {
+        if (paused) await machine.pause();
         await machine.ask('snapshot.restore', plan);
         await store.setState(after);
       } else {

@@ -181,7 +181,7 @@ export class Vms {
   async restoreSnapshot(id: string, snapshot: string, paused: boolean): Promise<void> {
     const vm = this.#get(id);
     if (this.#closed) throw new ServiceError('wrong-state', 'Vitrine is ending; no VM can be started.');
-    await this.#snapshots.restore(vm, snapshot, async (config, disks, restore) => {
+    await this.#snapshots.restore(vm, snapshot, paused, async (config, disks, restore) => {
       vm.record = { ...vm.record, config };
       await this.#library.update(vm.record);
       vm.startedAt = Date.now();

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DebugTarget } from '../../main/inspect/target.ts';
-import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { GuestSource } from '../../main/machine/protocol.ts';
 import { Gpr } from '../../main/nvmm/constants.ts';
+import { deterministicMachine } from './deterministic-machine.ts';
 
 // A deterministic machine goes back: to the very state that it had, which a hash over all of it shows.
 
@@ -12,27 +12,8 @@ const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname,
 const MIB = 2 ** 20;
 
 async function start(guest: GuestSource, memory: number) {
-  const machine = new MachineProcess();
-  await machine.start({
-    ...{ name: 'backwards', guest, memory, vcpus: 1, backend: 'emulated', disks: [] },
-    deterministic: { seed: 7, unixSeconds: 1704067200, paced: false, history: 64 * MIB },
-    startPaused: true,
-  });
-  const target = new DebugTarget(machine, 1, true);
-  const hash = async () => machine.ask('timeline.hash', null);
-  const runTo = async (until: number) => {
-    const there = new Promise<void>((resolve) => {
-      const stop = machine.onStatus(({ state }) => {
-        if (state !== 'paused') return;
-        stop();
-        resolve();
-      });
-    });
-    await machine.ask('timeline.run', { until });
-    await there;
-    return hash();
-  };
-  return { machine, target, hash, runTo };
+  const made = await deterministicMachine(guest, memory, { history: 64 * MIB });
+  return { ...made, target: new DebugTarget(made.machine, 1, true) };
 }
 
 describe('backwards', () => {

@@ -102,6 +102,8 @@ for (const backend of backends) {
       let rounds = 3;
       while (rounds === 3) {
         await target.resume();
+        // Paused at once, a vCPU on a busy computer may never come to its next instruction.
+        await delay(10);
         expect((await target.pause()).reason).toBe('pause');
         rounds = Number((await target.readState(0)).gpr(Gpr.RCX));
       }

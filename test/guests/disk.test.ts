@@ -1,9 +1,20 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { GuestSource } from '../../main/machine/protocol.ts';
+import { Console } from '../unit/machine/console.ts';
+import { deterministicMachine } from './deterministic-machine.ts';
 import { fetchGuests, startVitrine } from './scenarios.ts';
 
 // Debian's own virtio drivers on our PCI bus, MSI-X, virtqueues and raw-file disks.
@@ -20,6 +31,7 @@ const MIB = 2 ** 20;
 /** The initrd, and behind it an archive of the modules: the kernel unpacks one after the other. */
 function initrdWithModules(): string {
   const modules = join(folder, 'modules');
+  if (existsSync(modules)) return join(folder, 'initrd.gz');
   mkdirSync(modules);
   for (const name of MODULES.split(' ')) {
     const found = execFileSync('find', [join(guests, 'cloud'), '-name', `${name}.ko`], { encoding: 'utf8' });
@@ -63,5 +75,40 @@ describe.runIf(reason === null)(`virtio${reason === null ? '' : ` (${reason})`}`
     const after = readFileSync(image);
     expect(after.subarray(65536, 65536 + 8).toString()).toBe('vitrine\n');
     expect(md5(after.subarray(4 * 65536))).toBe(md5(before.subarray(4 * 65536)));
+  }, 480_000);
+
+  // Its vCPU's thread has the disks open, too: once it went on writing into what a snapshot had sealed.
+  it('a deterministic machine leaves alone what a snapshot has sealed', async () => {
+    const image = join(folder, 'sealed.img');
+    writeFileSync(image, Buffer.alloc(MIB));
+    const guest: GuestSource = {
+      ...{ kind: 'linux', kernel: join(guests, 'vmlinuz-cloud'), initrd: initrdWithModules() },
+      append: 'console=ttyS0 quiet',
+    };
+    const disks = [{ path: image, readonly: false }];
+    const { machine, config } = await deterministicMachine(guest, 128 * MIB, { disks });
+    try {
+      const console = new Console(machine.serial[0]!);
+      const run = async (command: string): Promise<void> => {
+        console.type(`${command}; echo EN""D\r`);
+        await console.wait('END', 300_000);
+        await console.wait('guest# ', 60_000);
+      };
+      await machine.resume();
+      await console.wait('guest# ', 300_000);
+      await run(`cd /modules; for m in ${MODULES}; do insmod $m.ko; done`);
+      await run('echo before | dd of=/dev/vda conv=notrunc,fsync');
+      const [snapshot, layer] = [join(folder, 'snapshot'), join(folder, 'layer')];
+      mkdirSync(snapshot);
+      const title = { id: 's', name: '', createdAt: 0, parent: null, writtenBy: 'test', console: '' };
+      await machine.ask('snapshot.take', { folder: snapshot, title, config, parent: null, layers: [layer] });
+      const sealed = readFileSync(image);
+      expect(sealed.subarray(0, 7).toString()).toBe('before\n');
+      await run('echo after | dd of=/dev/vda conv=notrunc,fsync');
+      expect(readFileSync(image).equals(sealed)).toBe(true);
+      expect(readFileSync(layer).includes('after\n')).toBe(true);
+    } finally {
+      await machine.powerOff();
+    }
   }, 480_000);
 });

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { assemble } from '../../assets/guests/assembler/assembler.ts';
-import { MachineProcess } from '../../main/machine/machine-process.ts';
-import type { GuestSource, MachineConfig } from '../../main/machine/protocol.ts';
+import type { GuestSource } from '../../main/machine/protocol.ts';
+import { deterministicMachine } from './deterministic-machine.ts';
 
 // A guest that was restored goes on as one that never was: ten million instructions later they are the same to the
 // bit, by a hash over RAM, the vCPU, every device, and what is on its way to them.
@@ -17,26 +17,8 @@ const FURTHER = 10_000_000;
 
 /** A paused machine at its first instruction, or where a snapshot was taken. */
 async function paused(guest: GuestSource, memory: number, from?: string) {
-  const machine = new MachineProcess();
-  const config: MachineConfig = {
-    ...{ name: 'restored', guest, memory, vcpus: 1, backend: 'emulated', disks: [] },
-    deterministic: { seed: 7, unixSeconds: 1704067200, paced: false },
-    startPaused: true,
-    ...(from === undefined ? {} : { restore: { folder: from, layers: [] } }),
-  };
-  await machine.start(config);
-  const runTo = async (until: number) => {
-    const there = new Promise<void>((resolve) => {
-      const stop = machine.onStatus(({ state }) => {
-        if (state !== 'paused') return;
-        stop();
-        resolve();
-      });
-    });
-    await machine.ask('timeline.run', { until });
-    await there;
-    return machine.ask('timeline.hash', null);
-  };
+  const made = await deterministicMachine(guest, memory, from === undefined ? {} : { from });
+  const { machine, config, runTo } = made;
   const take = async (): Promise<string> => {
     const path = mkdtempSync(join(folder, 's-'));
     const title = { id: 's', name: '', createdAt: 0, parent: null, writtenBy: 'test', console: '' };

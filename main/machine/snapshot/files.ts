@@ -116,11 +116,14 @@ export class OldFile {
   readonly path: string;
   readonly fd: number;
   readonly size: number;
+  private readonly lent: boolean;
 
-  constructor(path: string) {
+  /** `lent`: a descriptor of it that somebody else has open, and closes. */
+  constructor(path: string, lent?: number) {
     this.path = path;
+    this.lent = lent !== undefined;
     try {
-      this.fd = openSync(path, 'r');
+      this.fd = lent ?? openSync(path, 'r');
       this.size = fstatSync(this.fd).size;
     } catch (error) {
       throw unreadable(path, error);
@@ -140,21 +143,29 @@ export class OldFile {
   }
 
   close(): void {
-    closeSync(this.fd);
+    if (!this.lent) closeSync(this.fd);
   }
 }
 
 /** Files by their number, each opened when it is first asked for. */
 export class FileSet {
   private readonly paths: readonly string[];
+  private readonly lent: ReadonlyMap<number, number>;
   private readonly open = new Map<number, OldFile>();
 
-  constructor(paths: readonly string[]) {
+  /** `lent`: descriptors of some, by their number. */
+  constructor(paths: readonly string[], lent: ReadonlyMap<number, number> = new Map()) {
     this.paths = paths;
+    this.lent = lent;
+  }
+
+  /** The descriptors of those that are open. */
+  get descriptors(): Map<number, number> {
+    return new Map([...this.open].map(([n, { fd }]) => [n, fd]));
   }
 
   get(n: number): OldFile {
-    const file = this.open.get(n) ?? new OldFile(this.paths[n]);
+    const file = this.open.get(n) ?? new OldFile(this.paths[n], this.lent.get(n));
     this.open.set(n, file);
     return file;
   }

@@ -10,9 +10,10 @@ import { replaceLayers, type LayeredDisk } from '../layered-disk.ts';
 import type { GuestRam } from '../memory.ts';
 import type { MachineConfig, RestorePlan, SnapshotOrder, SnapshotTaken } from '../protocol.ts';
 import { nodeFiles, writeFile } from './files.ts';
-import type { Snapshot, SnapshotDisk } from './format.ts';
+import type { SnapshotDisk } from './format.ts';
 import { captureOf, describe, MACHINE_FILE, MEMORY_FILE, printSnapshot } from './format.ts';
 import type { MemoryResult } from './memory-writer.ts';
+import type { SavedMemory } from './restore.ts';
 import { checkFits, memoryOf, MemoryReader, readSnapshot } from './restore.ts';
 import type { RamSource, SnapshotAnswer, SnapshotTask } from './thread.ts';
 
@@ -108,20 +109,33 @@ export class MachineSnapshots {
   /** Puts the machine into the state of a snapshot; it then goes on as it did before, running or paused. */
   async restore(plan: RestorePlan): Promise<void> {
     const prepared = this.prepare(plan);
-    try {
-      await this.host.whileStill('restore a snapshot', () => this.apply(plan, prepared));
-    } finally {
-      prepared.reader.close();
-    }
+    await this.using(prepared, () =>
+      this.host.whileStill('restore a snapshot', () => this.apply(plan, prepared)),
+    );
   }
 
   /** The same for a machine that has just been made, and stands still. */
   async startFrom(plan: RestorePlan): Promise<void> {
     const prepared = this.prepare(plan);
+    await this.using(prepared, () => this.apply(plan, prepared));
+  }
+
+  /**
+   * Restores. The files stay open until their pages have been checked: whoever deletes the snapshot meanwhile takes their
+   * names away, and not what the guest's memory is.
+   */
+  private async using({ memory, reader }: Prepared, restore: () => Promise<void>): Promise<void> {
     try {
-      await this.apply(plan, prepared);
-    } finally {
-      prepared.reader.close();
+      await restore();
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+    // Pages that are read on demand are checked while the guest runs.
+    if (this.memory === null) reader.close();
+    else {
+      const lent = { ...memory, descriptors: reader.descriptors };
+      void this.checkLater(lent).finally(() => reader.close());
     }
   }
 
@@ -131,30 +145,29 @@ export class MachineSnapshots {
     const saved = readSnapshot(folder);
     checkFits(saved, { memory: ram.size, vcpus: config.vcpus, disks: disks.length });
     const capture = captureOf(saved);
-    const reader = new MemoryReader(memoryOf(folder, saved));
+    const memory = memoryOf(folder, saved);
+    const reader = new MemoryReader(memory);
     try {
       if (this.memory === null && reader.bad().length > 0) {
         throw new MachineError('host', `${folder}: its memory does not have its checksums. It was changed.`);
       }
-      return { saved, capture, reader };
+      return { memory, capture, reader };
     } catch (error) {
       reader.close();
       throw error;
     }
   }
 
-  private async apply(plan: RestorePlan, { saved, capture, reader }: Prepared): Promise<void> {
+  private async apply(plan: RestorePlan, { capture, reader }: Prepared): Promise<void> {
     const { ram, disks } = this.host;
     replaceLayers(disks, plan.layers);
     await this.host.replaceElsewhere(plan.layers);
     await this.host.revive(capture, () => reader.load(ram.host, ram.start, this.memory));
-    // Pages that are read on demand are checked while the guest runs.
-    if (this.memory !== null) this.checkLater(memoryOf(plan.folder, saved));
   }
 
-  private checkLater(memory: ReturnType<typeof memoryOf>): void {
+  private checkLater(memory: SavedMemory): Promise<void> {
     const number = ++this.restores;
-    delay(CHECK_MS)
+    return delay(CHECK_MS)
       .then(() => (number === this.restores ? this.run({ kind: 'verify', memory }) : null))
       .then((answer) => {
         if (answer === null) return;
@@ -199,7 +212,7 @@ export class MachineSnapshots {
 }
 
 interface Prepared {
-  saved: Snapshot;
+  memory: SavedMemory;
   capture: MachineCapture;
   reader: MemoryReader;
 }

@@ -16,6 +16,8 @@ export interface SavedMemory {
   size: number;
   /** CRC-32 of the index. */
   checksum: number;
+  /** Descriptors by the number of the file, lent by a thread that has them open: the files may have gone since. */
+  descriptors?: ReadonlyMap<number, number>;
 }
 
 /** Bytes of one read. */
@@ -95,8 +97,8 @@ export class MemoryReader {
   private readonly files: FileSet;
   private readonly runs: ReturnType<typeof runs>;
 
-  constructor({ files, size, checksum }: SavedMemory) {
-    this.files = new FileSet(files);
+  constructor({ files, size, checksum, descriptors }: SavedMemory) {
+    this.files = new FileSet(files, descriptors);
     try {
       this.index = readIndex(this.files.get(0), size, checksum, files.length - 1);
       this.runs = runs(this.index);
@@ -153,6 +155,11 @@ export class MemoryReader {
         file.read(host.subarray(at, at + count * PAGE), first * PAGE);
       }
     }
+  }
+
+  /** The descriptors of the files that have pages of it; open until `close`. */
+  get descriptors(): ReadonlyMap<number, number> {
+    return this.files.descriptors;
   }
 
   /** Pages whose contents are not what was saved. */

@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { backends } from '../../../main/machine/backends.ts';
 import { MachineProcess } from '../../../main/machine/machine-process.ts';
@@ -160,6 +161,18 @@ describe('a snapshot of a machine', () => {
       );
     }
     await calculate('3 * 3', '9');
+  });
+
+  it('may be deleted as soon as a machine goes on from it', async () => {
+    await start();
+    await calculate('1 + 1', '2');
+    const taken = await take();
+    await machine.ask('snapshot.restore', { folder: taken, layers: [] });
+    rmSync(taken, { recursive: true });
+    // Past the check of its pages, which comes half a second later.
+    await delay(1500);
+    expect(machine.status).toMatchObject({ state: 'running' });
+    await calculate('6 * 7', '42');
   });
 
   // Or, where the guest was quicker and died of it, says so.
