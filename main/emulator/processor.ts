@@ -345,10 +345,20 @@ export class Processor {
     const { cpu, debug, inspector } = this;
     if ((cpu.get(Field.BUDGET) | cpu.get(Field.PENDING)) < 0 || this.exitAfter !== Exit.NONE) return false;
     if (this.stepping || debug.active || inspector.step || inspector.hasCode) return false;
-    if (this.intWindow || this.nmiWindow || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
-      return false;
-    }
-    return !debug.owesTrap();
+    if (this.intWindow || this.nmiWindow || (cpu.get(Field.EFLAGS) & Eflags.TF) !== 0) return false;
+    if (debug.owesTrap()) return false;
+    this.resume();
+    return true;
+  }
+
+  /**
+   * RF lasts for one instruction, which comes now. While no breakpoint is enabled nobody sees it: the images of faults
+   * have it set, whatever it is.
+   */
+  private resume(): void {
+    const { cpu } = this;
+    const flags = cpu.get(Field.EFLAGS);
+    if ((flags & Eflags.RF) !== 0) cpu.set(Field.EFLAGS, flags & ~Eflags.RF);
   }
 
   // ---- Where instructions are ---------------------------------------------------------------------------
@@ -509,7 +519,7 @@ export class Processor {
       if (inspector.hasCode && this.stopsHere()) break;
       if (inspector.step || (inspector.hasCode && inspector.isCodePage(inspector.codeAddress))) {
         if (!this.stepInspected()) break;
-      } else if (this.debug.active || (cpu.get(Field.EFLAGS) & (Eflags.TF | Eflags.RF)) !== 0) {
+      } else if (this.debug.active || (cpu.get(Field.EFLAGS) & this.steppedFlags) !== 0) {
         if (!this.step() && !this.takeTurnedBack()) break;
       } else if (!(this.tail ? this.single() : this.burst()) && !this.takeTurnedBack()) break;
     }
@@ -689,8 +699,26 @@ export class Processor {
     return false;
   }
 
+  /** Flags with which instructions are stepped. So near to a limit RF has to be what it is. */
+  private get steppedFlags(): number {
+    return this.tail ? Eflags.TF | Eflags.RF : Eflags.TF;
+  }
+
   /** Runs generated code until it leaves; false when an exit is recorded. */
   private burst(): boolean {
+    const resumed = (this.cpu.get(Field.EFLAGS) & Eflags.RF) !== 0;
+    if (!resumed) return this.runOn();
+    const budget = this.cpu.get(Field.BUDGET);
+    this.resume();
+    const again = this.runOn();
+    // It left for an exit with the very instruction that RF is for.
+    if (!again && this.cpu.get(Field.BUDGET) === budget) {
+      this.cpu.set(Field.EFLAGS, this.cpu.get(Field.EFLAGS) | Eflags.RF);
+    }
+    return again;
+  }
+
+  private runOn(): boolean {
     if (this.cpu.get(Field.LINK_FROM) !== 0) this.noteLinkPage();
     // In a shadow that an armed window waits for, one instruction has to be run alone.
     if (this.intWindow && this.inShadow()) return this.step();
@@ -784,6 +812,7 @@ export class Processor {
     this.stepping = true;
     debug.hits = 0;
     debug.suppressTrap = false;
+    debug.keepsRf = false;
     const record = this.locate(true);
     const code = record < 0 ? -record : this.handlers.enter(cpu.s, record);
     const again = this.left(code, record < 0 ? 0 : 1);
@@ -797,7 +826,6 @@ export class Processor {
     if (faulted) return again;
     // RF lasts for one instruction; IRET and POPF set it for the next one.
     if (flags & Eflags.RF && !debug.keepsRf) cpu.set(Field.EFLAGS, cpu.get(Field.EFLAGS) & ~Eflags.RF);
-    debug.keepsRf = false;
     const trap = debug.afterStep((flags & Eflags.TF) !== 0 && !casts);
     if (!trap) return again;
     return this.trap(Vector.DB) && again;
