@@ -43,39 +43,84 @@ static bool is_last(const struct kvm_run *run)
 /* A load into a register is over with its data. Anything else may come back for a second access. */
 static bool plain_load(struct vcpu *v)
 {
-	uint8_t bytes[15];
+	uint8_t bytes[INSN_BYTES];
 	struct insn insn;
 	struct insn_mode mode;
 	insn_mode_of(v, &mode);
-	size_t count = guest_read(v, code_address(v, v->shown.rip), bytes, sizeof(bytes));
-	return insn_decode(bytes, count, mode, &insn) && insn.class == INSN_LOAD;
+	size_t count = guest_read(v, code_address(v, v->shown.rip), bytes, INSN_BYTES - 1);
+	return insn_decode(v, bytes, count, mode, &insn) && insn.class == INSN_LOAD;
 }
 
-/* To whoever has lent the page: an access that is all of its instruction can be answered there, without a call. */
+/* To whoever has lent the page: the access can be answered there, without a call from here to there. */
 void assist_offer(struct vcpu *v)
 {
-	if (!is_last(v->run) && (v->run->mmio.is_write || may_continue(v->run) || !plain_load(v)))
-		return;
+	bool whole = is_last(v->run) || (!v->run->mmio.is_write && !may_continue(v->run) && plain_load(v));
 	describe(NULL, NULL, v);
-	atomic_store(&v->comm->answer, ANSWER_OFFERED);
+	atomic_store_explicit(&v->comm->answer, whole ? ANSWER_OFFERED : ANSWER_PART, memory_order_relaxed);
 }
 
-/* It has been: the instruction goes on, or is finished, as after nvmm_assist_mem. */
+/* It has been: the instruction is finished, or goes on in the next run or by assist_go_on. */
 void assist_answered(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
-	atomic_store(&v->comm->answer, 0);
+	atomic_store_explicit(&v->comm->answer, 0, memory_order_relaxed);
 	if (v->flight.kind != FLIGHT_MEMORY || v->flight.answered)
 		return;
 	if (tracing)
 		trace_memory(v, &v->comm->access.mem);
 	v->differs = false;
-	if (run->mmio.is_write) {
+	if (is_last(run)) {
 		flight_landed(v);
 		return;
 	}
-	memcpy(run->mmio.data, v->comm->data, run->mmio.len);
+	if (!run->mmio.is_write)
+		memcpy(run->mmio.data, v->comm->data, run->mmio.len);
 	v->flight.answered = true;
+}
+
+/* The instruction is done: what the callbacks have set stays, anything else may be changed by the instruction. */
+static void finished(struct vcpu *v)
+{
+	uint64_t commit = atomic_load(&v->comm->state_commit), cached = atomic_load(&v->comm->state_cached);
+	atomic_store(&v->comm->state_cached, (cached & commit) | NVMM_X64_STATE_GPRS);
+	regs_to_state(&v->shown, &v->comm->state);
+}
+
+static int mixed(struct vcpu *v)
+{
+	flight_abandon(v);
+	return fail(ENODEV, "the instruction at 0x%llx mixes memory and ports", (unsigned long long)v->shown.rip);
+}
+
+/* One step of an instruction with several accesses, each of which is answered in the page. */
+static int step(struct vcpu *v)
+{
+	if (v->flight.kind != FLIGHT_MEMORY || !v->flight.answered)
+		return fail(EINVAL, "vCPU %u has no access that was answered", v->id);
+	int more = flight_step(v);
+	if (more < 0)
+		return -1;
+	if (more == 0) {
+		finished(v);
+		return 0;
+	}
+	if (v->run->exit_reason != KVM_EXIT_MMIO)
+		return mixed(v);
+	v->flight.answered = false;
+	assist_offer(v);
+	return 0;
+}
+
+/* vcpu_enter has taken the answer. */
+int assist_go_on(const struct nvmm_machine *mach, const struct nvmm_vcpu *vcpu)
+{
+	struct vcpu *v;
+	if (vcpu_enter(mach, vcpu, &v) != 0)
+		return -1;
+	int result = traced(step(v));
+	v->comm->result = result;
+	vcpu_leave(v);
+	return result;
 }
 
 static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu *v)
@@ -86,20 +131,16 @@ static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 	call(mach, vcpu, v);
 	v->differs = false;
 	v->flight.answered = true;
-	/* What the callback has set, it keeps; anything else may be changed by the instruction. */
-	uint64_t commit = atomic_load(&v->comm->state_commit), cached = atomic_load(&v->comm->state_cached);
+	uint64_t commit = atomic_load(&v->comm->state_commit);
 	if (!run->mmio.is_write && !may_continue(run) && (commit & NVMM_X64_STATE_GPRS) == 0 && plain_load(v)) {
 		/* The next run finishes it; until then getstate would. */
-		atomic_store(&v->comm->state_cached, cached & commit);
+		atomic_fetch_and(&v->comm->state_cached, commit);
 		return 0;
 	}
 	bool last = is_last(run);
 	while (!last && (more = flight_step(v)) == 1) {
-		if (run->exit_reason != KVM_EXIT_MMIO) {
-			flight_abandon(v);
-			return fail(ENODEV, "the instruction at 0x%llx mixes memory and ports",
-				    (unsigned long long)v->shown.rip);
-		}
+		if (run->exit_reason != KVM_EXIT_MMIO)
+			return mixed(v);
 		call(mach, vcpu, v);
 		last = is_last(run);
 	}
@@ -107,8 +148,7 @@ static int assist(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, struct vcpu
 		return -1;
 	if (last)
 		flight_landed(v);
-	atomic_store(&v->comm->state_cached, (cached & commit) | NVMM_X64_STATE_GPRS);
-	regs_to_state(&v->shown, &v->comm->state);
+	finished(v);
 	return 0;
 }
 

@@ -11,7 +11,7 @@
 /* The code around RIP, as far as it can be read: it is taken once for each exit. */
 struct code {
 	struct insn_mode mode;
-	uint8_t bytes[2 * MOST_BYTES]; /* RIP is in the middle */
+	uint8_t bytes[MOST_BYTES + INSN_BYTES]; /* RIP is in the middle */
 	size_t before;
 	size_t after;
 };
@@ -35,15 +35,15 @@ static void code_take(struct vcpu *v, size_t before, struct code *code)
 	code->after = guest_read(v, code_address(v, rip), middle, MOST_BYTES);
 }
 
-static bool decode_ahead(const struct code *code, struct insn *insn)
+static bool decode_ahead(struct vcpu *v, const struct code *code, struct insn *insn)
 {
-	return insn_decode(code->bytes + MOST_BYTES, code->after, code->mode, insn);
+	return insn_decode(v, code->bytes + MOST_BYTES, code->after, code->mode, insn);
 }
 
 /* An instruction of exactly `length` bytes that ends at RIP. */
-static bool decode_behind(const struct code *code, size_t length, struct insn *insn)
+static bool decode_behind(struct vcpu *v, const struct code *code, size_t length, struct insn *insn)
 {
-	return length <= code->before && insn_decode(code->bytes + MOST_BYTES - length, length, code->mode, insn) &&
+	return length <= code->before && insn_decode(v, code->bytes + MOST_BYTES - length, length, code->mode, insn) &&
 	       insn->length == length;
 }
 
@@ -59,13 +59,17 @@ static bool port_matches(struct vcpu *v, const struct insn *insn)
 	if (insn->in != (run->io.direction == KVM_EXIT_IO_IN) || insn->operand_size != run->io.size ||
 	    port != run->io.port)
 		return false;
-	return insn->in || insn->class != INSN_PORT || memcmp(&regs->rax, flight_port_data(v), run->io.size) == 0;
+	if (insn->in || insn->class != INSN_PORT)
+		return true;
+	uint32_t data;
+	memcpy(&data, flight_port_data(v), sizeof(data));
+	return ((data ^ regs->rax) & size_mask(run->io.size)) == 0;
 }
 
 static bool port_before(struct vcpu *v, const struct code *code, struct insn *insn)
 {
 	for (unsigned length = 1; length <= MOST_PORT_BYTES; length++)
-		if (decode_behind(code, length, insn) && port_matches(v, insn) &&
+		if (decode_behind(v, code, length, insn) && port_matches(v, insn) &&
 		    (insn->class == INSN_PORT || !insn->rep))
 			return true;
 	return false;
@@ -92,7 +96,7 @@ static void place_out(struct vcpu *v, struct insn *insn)
 	struct code code;
 	struct insn ahead, behind;
 	code_take(v, MOST_PORT_BYTES, &code);
-	bool at = decode_ahead(&code, &ahead) && port_matches(v, &ahead);
+	bool at = decode_ahead(v, &code, &ahead) && port_matches(v, &ahead);
 	bool after = port_before(v, &code, &behind);
 	if (at && ahead.class == INSN_STRING_PORT && ahead.rep && !after) {
 		*insn = ahead;
@@ -136,7 +140,7 @@ static void place_in(struct vcpu *v, struct insn *insn)
 	uint64_t rip = v->shown.rip;
 	struct code code;
 	code_take(v, 0, &code);
-	bool found = decode_ahead(&code, insn) && port_matches(v, insn);
+	bool found = decode_ahead(v, &code, insn) && port_matches(v, insn);
 	if (!found)
 		*insn = (struct insn){.class = INSN_PORT, .in = true, .operand_size = v->run->io.size};
 	v->flight.kind = insn->class == INSN_STRING_PORT ? FLIGHT_STRING_IN : FLIGHT_IN;
@@ -247,11 +251,11 @@ static void place_store(struct vcpu *v)
 	struct code code;
 	struct insn insn;
 	code_take(v, MOST_BYTES, &code);
-	if (decode_ahead(&code, &insn) && insn.rep && (insn.class == INSN_STOS || insn.class == INSN_MOVS) &&
+	if (decode_ahead(v, &code, &insn) && insn.rep && (insn.class == INSN_STOS || insn.class == INSN_MOVS) &&
 	    insn.operand_size == v->run->mmio.len && undo_string(v, &insn))
 		return;
 	for (size_t length = 1; length <= code.before; length++)
-		if (decode_behind(&code, length, &insn) && undo_store(v, &insn))
+		if (decode_behind(v, &code, length, &insn) && undo_store(v, &insn))
 			return;
 }
 
@@ -274,7 +278,7 @@ static uint64_t next_of_msr(struct vcpu *v)
 	struct code code;
 	struct insn insn;
 	code_take(v, 0, &code);
-	bool found = decode_ahead(&code, &insn) && insn.class == INSN_MSR;
+	bool found = decode_ahead(v, &code, &insn) && insn.class == INSN_MSR;
 	return v->shown.rip + (found ? insn.length : 2);
 }
 

@@ -27,7 +27,7 @@ static int enter_briefly(struct vcpu *v)
 {
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	int result = ioctl(v->fd, KVM_RUN, 0);
-	int error = errno;
+	int error = result != 0 ? errno : 0;
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	if (result != 0)
 		return error == EINTR || error == EAGAIN ? 0 : -1;
@@ -75,11 +75,11 @@ static gvaddr_t destination(struct vcpu *v, const struct insn *insn)
 
 static bool insn_at(struct vcpu *v, uint64_t rip, struct insn *insn)
 {
-	uint8_t bytes[15];
+	uint8_t bytes[INSN_BYTES];
 	struct insn_mode mode;
 	insn_mode_of(v, &mode);
-	size_t count = guest_read(v, code_address(v, rip), bytes, sizeof(bytes));
-	return insn_decode(bytes, count, mode, insn);
+	size_t count = guest_read(v, code_address(v, rip), bytes, INSN_BYTES - 1);
+	return insn_decode(v, bytes, count, mode, insn);
 }
 
 /* Data that changes nothing: string instructions write to memory, so they get what is there. */

@@ -44,26 +44,42 @@ struct prefixes {
 
 static void take_prefixes(struct cursor *c, bool long_mode, struct prefixes *p)
 {
-	static const struct {
-		uint8_t byte;
-		int8_t segment;
-	} overrides[] = {{0x26, NVMM_X64_SEG_ES}, {0x2E, NVMM_X64_SEG_CS}, {0x36, NVMM_X64_SEG_SS},
-			 {0x3E, NVMM_X64_SEG_DS}, {0x64, NVMM_X64_SEG_FS}, {0x65, NVMM_X64_SEG_GS}};
 	*p = (struct prefixes){.segment = -1};
 	for (; c->at < c->count && c->at < 15; c->at++) {
-		uint8_t byte = c->bytes[c->at];
-		bool prefix = byte == 0x66 || byte == 0x67 || byte == 0xF0 || byte == 0xF2 || byte == 0xF3;
-		p->operand |= byte == 0x66;
-		p->address |= byte == 0x67;
-		p->rep |= byte == 0xF2 || byte == 0xF3;
-		for (size_t i = 0; i < sizeof(overrides) / sizeof(overrides[0]); i++) {
-			if (overrides[i].byte != byte)
-				continue;
-			prefix = true;
-			p->segment = overrides[i].segment;
-		}
-		if (!prefix)
+		switch (c->bytes[c->at]) {
+		case 0x66:
+			p->operand = true;
+			continue;
+		case 0x67:
+			p->address = true;
+			continue;
+		case 0xF2: case 0xF3:
+			p->rep = true;
+			continue;
+		case 0xF0:
+			continue;
+		case 0x26:
+			p->segment = NVMM_X64_SEG_ES;
+			continue;
+		case 0x2E:
+			p->segment = NVMM_X64_SEG_CS;
+			continue;
+		case 0x36:
+			p->segment = NVMM_X64_SEG_SS;
+			continue;
+		case 0x3E:
+			p->segment = NVMM_X64_SEG_DS;
+			continue;
+		case 0x64:
+			p->segment = NVMM_X64_SEG_FS;
+			continue;
+		case 0x65:
+			p->segment = NVMM_X64_SEG_GS;
+			continue;
+		default:
 			break;
+		}
+		break;
 	}
 	if (long_mode && c->at < c->count && (c->bytes[c->at] & 0xF0) == 0x40)
 		p->rex = c->bytes[c->at++];
@@ -251,7 +267,7 @@ static unsigned data_size(unsigned map, const struct insn *insn, bool operand_pr
 	}
 }
 
-bool insn_decode(const uint8_t *bytes, size_t count, struct insn_mode mode, struct insn *insn)
+static bool decode(const uint8_t *bytes, size_t count, struct insn_mode mode, struct insn *insn)
 {
 	struct cursor c = {.bytes = bytes, .count = count};
 	struct prefixes p;
@@ -301,6 +317,32 @@ bool insn_decode(const uint8_t *bytes, size_t count, struct insn_mode mode, stru
 		insn->segment = (int8_t)p.segment;
 	insn->length = (uint8_t)c.at;
 	return !c.short_of;
+}
+
+static uint64_t first_bytes(unsigned count)
+{
+	return count >= 8 ? ~0ULL : (1ULL << (8 * count)) - 1;
+}
+
+bool insn_decode(struct vcpu *v, const uint8_t bytes[INSN_BYTES], size_t count, struct insn_mode mode, struct insn *insn)
+{
+	if (count == 0)
+		return false;
+	struct decoded *known = &v->decoded[bytes[0] % DECODED];
+	uint64_t there[2];
+	memcpy(there, bytes, sizeof(there));
+	if (known->mask[0] != 0 && known->insn.length <= count && known->mode.long_mode == mode.long_mode &&
+	    known->mode.def32 == mode.def32 && ((known->bytes[0] ^ there[0]) & known->mask[0]) == 0 &&
+	    ((known->bytes[1] ^ there[1]) & known->mask[1]) == 0) {
+		*insn = known->insn;
+		return true;
+	}
+	if (!decode(bytes, count, mode, insn))
+		return false;
+	unsigned length = insn->length;
+	*known = (struct decoded){.mode = mode, .bytes = {there[0], there[1]}, .insn = *insn,
+				  .mask = {first_bytes(length), first_bytes(length > 8 ? length - 8 : 0)}};
+	return true;
 }
 
 __u64 *gpr_of(struct kvm_regs *r, int index)

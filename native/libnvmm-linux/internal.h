@@ -47,6 +47,7 @@ struct comm {
 		struct nvmm_mem mem;
 	} access; /* what a callback is called for */
 	uint8_t data[16];
+	int32_t result; /* of nvmm_linux_run and nvmm_linux_go_on */
 };
 
 _Static_assert(offsetof(struct comm, state_cached) == NVMM_LINUX_PAGE_CACHED, "nvmm.h says so");
@@ -59,6 +60,7 @@ _Static_assert(offsetof(struct comm, event) == NVMM_LINUX_PAGE_EVENT, "nvmm.h sa
 _Static_assert(offsetof(struct comm, exit) == NVMM_LINUX_PAGE_EXIT, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, access) == NVMM_LINUX_PAGE_ACCESS, "nvmm.h says so");
 _Static_assert(offsetof(struct comm, data) == NVMM_LINUX_PAGE_DATA, "nvmm.h says so");
+_Static_assert(offsetof(struct comm, result) == NVMM_LINUX_PAGE_RESULT, "nvmm.h says so");
 _Static_assert(sizeof(struct comm) <= NVMM_LINUX_PAGE_SIZE, "nvmm.h says so");
 
 /* A piece of guest-physical memory: one KVM slot. */
@@ -156,6 +158,51 @@ struct stepping {
 	uint8_t vectors[4];
 };
 
+/* As much of an instruction as is needed to know where it starts, ends, and what it addresses */
+enum insn_class {
+	INSN_OTHER,
+	INSN_LOAD,  /* reads its memory operand once, into a register */
+	INSN_STORE, /* writes its memory operand without reading it first */
+	INSN_STOS,
+	INSN_MOVS,
+	INSN_PUSH,
+	INSN_PORT,   /* IN, OUT */
+	INSN_STRING_PORT, /* INS, OUTS */
+	INSN_MSR,
+};
+
+struct insn {
+	enum insn_class class;
+	uint8_t length;
+	uint8_t opcode;	      /* the byte after prefixes and escapes */
+	uint8_t operand_size; /* bytes */
+	uint8_t address_size;
+	int8_t segment; /* of the memory operand, NVMM_X64_SEG_* */
+	bool rep;
+	bool in;	 /* INSN_PORT, INSN_STRING_PORT */
+	int immediate_port; /* -1: DX */
+	bool has_memory;
+	bool rip_relative;
+	int8_t base, index, reg; /* GPRs of NVMM_X64_GPR_*, -1: none; reg: the register operand */
+	uint8_t scale;
+	bool high_byte; /* reg names AH, CH, DH, BH */
+	int64_t displacement;
+};
+
+struct insn_mode {
+	bool long_mode; /* 64-bit code */
+	bool def32;	/* CS.D */
+};
+
+/* Instructions that were decoded last, by their first byte: a guest's accesses come from few places. */
+#define DECODED 8
+struct decoded {
+	struct insn_mode mode;
+	uint64_t bytes[2];
+	uint64_t mask[2]; /* of those that belong to it; 0: there is none */
+	struct insn insn;
+};
+
 #define MSR_COUNT 10 /* those of nvmm_x64_state without EFER, which travels with the segments */
 
 /* Virtual CPUs are recycled, never freed: nvmm_vcpu_stop may come from any thread at any time. */
@@ -195,6 +242,7 @@ struct vcpu {
 	struct kvm_regs shown; /* the registers as NVMM shows them */
 	bool differs;	       /* KVM's own are others */
 	struct flight flight;
+	struct decoded decoded[DECODED];
 	bool xcr0_known; /* since the last run */
 	uint64_t xcr0;
 	bool msrs_known;
@@ -292,8 +340,10 @@ uint8_t *flight_port_data(struct vcpu *v);
 /* assist_mem.c */
 #define ANSWER_OFFERED 1
 #define ANSWER_GIVEN 2
+#define ANSWER_PART 3
 void assist_offer(struct vcpu *v);
 void assist_answered(struct vcpu *v);
+int assist_go_on(const struct nvmm_machine *mach, const struct nvmm_vcpu *vcpu);
 
 /* exits.c */
 void exit_halted(struct vcpu *v, struct nvmm_vcpu_exit *exit);
@@ -319,42 +369,9 @@ bool walk(struct machine *m, const struct paging *p, gvaddr_t gva, gpaddr_t *gpa
 size_t guest_read(struct vcpu *v, gvaddr_t linear, void *into, size_t size);
 size_t guest_write(struct vcpu *v, gvaddr_t linear, const void *from, size_t size);
 
-/* insn.c: as much of an instruction as is needed to know where it starts, ends, and what it addresses */
-enum insn_class {
-	INSN_OTHER,
-	INSN_LOAD,  /* reads its memory operand once, into a register */
-	INSN_STORE, /* writes its memory operand without reading it first */
-	INSN_STOS,
-	INSN_MOVS,
-	INSN_PUSH,
-	INSN_PORT,   /* IN, OUT */
-	INSN_STRING_PORT, /* INS, OUTS */
-	INSN_MSR,
-};
-
-struct insn {
-	enum insn_class class;
-	uint8_t length;
-	uint8_t opcode;	      /* the byte after prefixes and escapes */
-	uint8_t operand_size; /* bytes */
-	uint8_t address_size;
-	int8_t segment; /* of the memory operand, NVMM_X64_SEG_* */
-	bool rep;
-	bool in;	 /* INSN_PORT, INSN_STRING_PORT */
-	int immediate_port; /* -1: DX */
-	bool has_memory;
-	bool rip_relative;
-	int8_t base, index, reg; /* GPRs of NVMM_X64_GPR_*, -1: none; reg: the register operand */
-	uint8_t scale;
-	bool high_byte; /* reg names AH, CH, DH, BH */
-	int64_t displacement;
-};
-
-struct insn_mode {
-	bool long_mode; /* 64-bit code */
-	bool def32;	/* CS.D */
-};
-bool insn_decode(const uint8_t *bytes, size_t count, struct insn_mode mode, struct insn *insn);
+/* insn.c */
+#define INSN_BYTES 16 /* readable ones at `bytes`; those that count are 15 at most */
+bool insn_decode(struct vcpu *v, const uint8_t bytes[INSN_BYTES], size_t count, struct insn_mode mode, struct insn *insn);
 void insn_mode_of(struct vcpu *v, struct insn_mode *mode);
 gvaddr_t linear_address(struct vcpu *v, int segment, uint64_t offset);
 uint64_t code_address(struct vcpu *v, uint64_t rip);

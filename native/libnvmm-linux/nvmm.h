@@ -515,12 +515,13 @@ const char *nvmm_linux_reason(void);
  * vCPU are called, but for nvmm_vcpu_stop and the destroying ones. Its owner may do by itself what nvmm_vcpu_getstate
  * does when all wanted bits are in CACHED (nothing), and what nvmm_vcpu_setstate (set the bits in CACHED and COMMIT) and
  * nvmm_vcpu_inject (INJECT = 1) do. The assists describe an access in ACCESS, a struct nvmm_io or nvmm_mem whose `data`
- * points to DATA. When ANSWER is 1 after a MEMORY exit, they do so already, and that access is all that the instruction
- * does: instead of calling nvmm_assist_mem, the owner may read or write DATA, take the bits that are not in COMMIT out of
- * CACHED, and set ANSWER to 2. DEADLINE, a double, is the time in nanoseconds of CLOCK_MONOTONIC at which a run shall come back at
+ * points to DATA. When ANSWER is not 0 after a MEMORY exit, they do so already: instead of calling nvmm_assist_mem, the
+ * owner may read or write DATA and set ANSWER to 2. Where ANSWER was 1, the access is all that the instruction does, and
+ * the owner takes the bits that are not in COMMIT out of CACHED; where it was 3, the owner calls nvmm_linux_go_on, after
+ * which ANSWER is 0 when the instruction is done, or there is another access. DEADLINE, a double, is the time in nanoseconds of CLOCK_MONOTONIC at which a run shall come back at
  * the latest, if that is before the time slice ends; 0 means none.
  */
-#define NVMM_LINUX_PAGE_SIZE 1184
+#define NVMM_LINUX_PAGE_SIZE 1200
 #define NVMM_LINUX_PAGE_CACHED 0
 #define NVMM_LINUX_PAGE_COMMIT 8
 #define NVMM_LINUX_PAGE_INJECT 16 /* 32 bits */
@@ -531,7 +532,17 @@ const char *nvmm_linux_reason(void);
 #define NVMM_LINUX_PAGE_EXIT 1056
 #define NVMM_LINUX_PAGE_ACCESS 1120
 #define NVMM_LINUX_PAGE_DATA 1168 /* 16 bytes */
+#define NVMM_LINUX_PAGE_RESULT 1184 /* 32 bits */
 int nvmm_linux_vcpu_create(struct nvmm_machine *, nvmm_cpuid_t, struct nvmm_vcpu *, void *page);
+
+/*
+ * Linux only, for callers to whom each argument and result costs as much as the call: nvmm_vcpu_run of the vCPU that
+ * this thread chose last, and the next access of its instruction, as said above. Both put 0 or -1 into RESULT, and leave
+ * it as it is when the vCPU is gone. What was chosen must stay in memory until something else is.
+ */
+void nvmm_linux_choose(struct nvmm_machine *, struct nvmm_vcpu *);
+void nvmm_linux_run(void);
+void nvmm_linux_go_on(void);
 
 /* A child that holds this process's memory as it is now, to be read through /proc/PID/mem; and its end. */
 int nvmm_linux_freeze(void);

@@ -47,13 +47,17 @@ static int commit(struct vcpu *v)
 	if (v->debug.step)
 		flight_finish(v);
 	flight_resolve(v, atomic_load(&v->comm->state_commit));
-	uint64_t flags = atomic_exchange(&v->comm->state_commit, 0) & NVMM_X64_STATE_ALL;
+	/* Looked at first: an exchange costs as much as some tens of instructions, and mostly there is nothing to take. */
+	uint64_t flags = atomic_load(&v->comm->state_commit);
+	if (flags != 0)
+		flags = atomic_exchange(&v->comm->state_commit, 0) & NVMM_X64_STATE_ALL;
 	if (tracing && flags != 0)
 		trace_set(v, flags);
 	int result = state_commit(v, flags);
 	if ((flags & (NVMM_X64_STATE_SEGS | NVMM_X64_STATE_CRS)) != 0)
 		v->gate.fresh = false;
-	if (atomic_exchange(&v->comm->event_commit, 0) != 0 && result == 0 && event_commit(v) != 0)
+	bool event = atomic_load(&v->comm->event_commit) != 0 && atomic_exchange(&v->comm->event_commit, 0) != 0;
+	if (event && result == 0 && event_commit(v) != 0)
 		return -2;
 	if (result == 0 && debug_prepare(v) != 0)
 		return -2;
@@ -70,11 +74,9 @@ static int commit(struct vcpu *v)
 			v->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
 	}
 	if ((v->run->kvm_dirty_regs & KVM_SYNC_X86_EVENTS) != 0)
-		v->run->s.regs.events.flags &= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-	if ((v->run->kvm_dirty_regs & KVM_SYNC_X86_EVENTS) != 0)
-		v->run->s.regs.events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+		v->run->s.regs.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
 	v->run->request_interrupt_window = v->int_window;
-	atomic_store(&v->comm->state_cached, 0);
+	atomic_store_explicit(&v->comm->state_cached, 0, memory_order_release);
 	v->xcr0_known = v->msrs_known = false;
 	return result;
 }
@@ -138,7 +140,7 @@ static void enter(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	for (;;) {
 		int result = ioctl(v->fd, KVM_RUN, 0);
-		int error = errno;
+		int error = result != 0 ? errno : 0;
 		v->run->kvm_dirty_regs = 0;
 		v->shown = v->run->s.regs.regs;
 		memset(&v->flight, 0, sizeof(v->flight));
@@ -163,7 +165,7 @@ static int run(struct vcpu *v, struct nvmm_vcpu_exit *exit)
 {
 	memset(exit, 0, sizeof(*exit));
 	exit->reason = NVMM_VCPU_EXIT_NONE;
-	atomic_store(&v->comm->answer, 0);
+	atomic_store_explicit(&v->comm->answer, 0, memory_order_relaxed);
 	tick_enter(v);
 	if (atomic_load(&v->dying)) {
 		tick_leave(v);
@@ -207,6 +209,27 @@ int nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	if (vcpu_enter(mach, vcpu, &v) != 0)
 		return -1;
 	int result = traced(run(v, &v->comm->exit));
+	v->comm->result = result;
 	vcpu_leave(v);
 	return result;
+}
+
+/* What nvmm_linux_run runs. */
+static __thread struct nvmm_machine *chosen_machine;
+static __thread struct nvmm_vcpu *chosen_vcpu;
+
+void nvmm_linux_choose(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
+{
+	chosen_machine = mach;
+	chosen_vcpu = vcpu;
+}
+
+void nvmm_linux_run(void)
+{
+	(void)nvmm_vcpu_run(chosen_machine, chosen_vcpu);
+}
+
+void nvmm_linux_go_on(void)
+{
+	(void)assist_go_on(chosen_machine, chosen_vcpu);
 }

@@ -123,10 +123,13 @@ void tick_enter(struct vcpu *v)
 		sigaddset(&set, tick_signal);
 		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	}
-	atomic_store(&v->tid, own_tid);
-	atomic_store(&v->running, true);
+	/* For the handler, which this thread itself runs. */
 	current = v->run;
-	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+	atomic_signal_fence(memory_order_seq_cst);
+	/* Before this thread looks at the stop word: who sets that looks at `running` afterwards, and then at `tid`. */
+	atomic_store_explicit(&v->tid, own_tid, memory_order_relaxed);
+	atomic_store(&v->running, true);
 	if (!v->has_timer || v->timer_tid != own_tid)
 		make_timer(v);
 	/* A tick that came before the flag was cleared has left the timer unarmed; a later one sets the flag. */
@@ -137,7 +140,8 @@ void tick_enter(struct vcpu *v)
 void tick_leave(struct vcpu *v)
 {
 	current = NULL;
-	atomic_store(&v->running, false);
+	/* A kick that comes late sends a signal for nothing. */
+	atomic_store_explicit(&v->running, false, memory_order_release);
 }
 
 void tick_destroy(struct vcpu *v)

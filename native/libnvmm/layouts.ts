@@ -97,7 +97,7 @@ export const LAYOUTS: Readonly<Record<string, Layout>> = {
 
 /** NVMM_LINUX_PAGE_*: what a vCPU shares with whoever lent the memory for it. Offsets in bytes. */
 export const PAGE = {
-  SIZE: 1184,
+  SIZE: 1200,
   ALIGNMENT: 64,
   CACHED: 0,
   COMMIT: 8,
@@ -111,10 +111,11 @@ export const PAGE = {
   ACCESS: 1120,
   DATA: 1168,
   DATA_SIZE: 16,
+  RESULT: 1184,
 } as const;
 
-/** Of PAGE.ANSWER: an access can be answered in the page; it has been. */
-export const Answer = { OFFERED: 1, GIVEN: 2 } as const;
+/** Of PAGE.ANSWER: an access can be answered in the page; it has been; it can be, and the instruction goes on after it. */
+export const Answer = { OFFERED: 1, GIVEN: 2, PART: 3 } as const;
 
 /** sizeof(struct nvmm_x64_state), on every system. */
 export const STATE_SIZE = 1008;

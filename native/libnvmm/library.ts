@@ -49,6 +49,8 @@ export interface Functions {
   reason: (() => string) | null;
   /** Ours on Linux: vcpuCreate with a page of the caller's (layouts.ts, PAGE). */
   lentVcpuCreate: Verb | null;
+  /** Ours on Linux: run without arguments and result, which cost as much as the call itself. */
+  lent: { choose: Verb; run: () => void; goOn: () => void } | null;
 }
 
 export interface Library {
@@ -70,7 +72,7 @@ export interface Library {
 const P = 'uintptr_t';
 
 /** Name, and argument types behind the leading pointers. */
-const VERBS: Record<keyof Omit<Functions, 'reason' | 'lentVcpuCreate'>, [string, ...string[]]> = {
+const VERBS: Record<keyof Omit<Functions, 'reason' | 'lentVcpuCreate' | 'lent'>, [string, ...string[]]> = {
   init: ['nvmm_init'],
   capability: ['nvmm_capability', 'void *'],
   machineCreate: ['nvmm_machine_create', P],
@@ -179,6 +181,13 @@ function load(system: string, names: readonly string[]): Library {
   const ours = system === 'linux';
   call.reason = ours ? find('nvmm_linux_reason', 'str', []) : null;
   call.lentVcpuCreate = ours ? find('nvmm_linux_vcpu_create', 'int', [P, 'uint32_t', P, P]) : null;
+  call.lent = !ours
+    ? null
+    : {
+        choose: find('nvmm_linux_choose', 'void', [P, P]),
+        run: find('nvmm_linux_run', 'void', []),
+        goOn: find('nvmm_linux_go_on', 'void', []),
+      };
 
   const c = koffi.load(null);
   const calloc = c.func('calloc', P, ['size_t', 'size_t']) as (count: number, size: number) => number;

@@ -157,13 +157,12 @@ export class LibNvmm implements Nvmm {
     this.require('nvmm_vcpu_inject', own(vcpu).inject());
   }
 
-  run(machine: Machine, vcpu: Vcpu): void {
+  run(_machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
-    const { call } = this.library;
-    const result = call.run(addressOf(machine), ours.address);
+    const result = ours.run();
     ours.changed(result === 0);
     if (result !== 0) throw lastError(this.library, 'nvmm_vcpu_run');
-    if (call.stop === null) this.takeOwnStop(ours);
+    if (!this.library.layout.stop) this.takeOwnStop(ours);
   }
 
   runUntil(vcpu: Vcpu, ns: number): void {
@@ -259,7 +258,8 @@ export class LibNvmm implements Nvmm {
 
   assistMem(machine: Machine, vcpu: Vcpu): void {
     const ours = own(vcpu);
-    if (ours.answerMem(machine)) return;
+    const answered = ours.answerMem(machine);
+    if (answered !== null) return this.require('nvmm_assist_mem', answered);
     const outer = this.bridge.enter(machine, ours);
     const result = this.library.call.assistMem(addressOf(machine), ours.address);
     this.bridge.leave(outer);

@@ -45,14 +45,15 @@ export abstract class LibVcpu implements Vcpu {
   abstract setState(flags: number): number;
   abstract getState(flags: number): number;
   abstract inject(): number;
+  abstract run(): number;
   /** Asks that a run comes back at this time of the host's monotonic clock, in ns, where that can be asked for. */
   abstract until(ns: number): void;
   /** The library has changed the state: in an assist, or a run, after which there is an exit to see. */
   abstract changed(exit: boolean): void;
   /** Finishes an IO exit without the library, where that is possible. */
   abstract answerIo(machine: Machine): boolean;
-  /** Finishes a MEMORY exit without the library, where that is possible. */
-  abstract answerMem(machine: Machine): boolean;
+  /** Finishes a MEMORY exit without the assist, where that is possible; what the library says to it, or null. */
+  abstract answerMem(machine: Machine): number | null;
   /** What the assist's callback was called for, from the structure at this address. */
   abstract takeIo(address: number): IoAccess;
   abstract takeMem(address: number): MemAccess;
@@ -90,6 +91,9 @@ function describeMem(access: MemAccess, mem: DataView, at: number): void {
 /** Of an IO exit's address of the next instruction. */
 const NPC = 24;
 
+/** The page of the vCPU that this thread has told the library to run. */
+let chosen: Int32Array | null = null;
+
 /**
  * With our own library: state, event and exit are in memory of ours that the library works in, so that most verbs
  * need no call of C, and an exit none but that of the run.
@@ -99,19 +103,21 @@ export class LentVcpu extends LibVcpu {
   readonly event: VcpuEvent;
   readonly exit: VcpuExit;
   readonly pageAddress: number;
-  /** The words CACHED, COMMIT and INJECT; their upper halves are zero. */
+  /** The whole page. The upper halves of CACHED and COMMIT are zero. */
   private readonly words: Int32Array;
   private readonly view: DataView;
+  private readonly lent: NonNullable<Library['call']['lent']>;
   private readonly access: { io: IoAccess; mem: MemAccess };
 
   constructor(library: Library, machineAddress: number, machid: number, cpuid: number, address: number) {
     super(library, machineAddress, machid, cpuid, address);
+    this.lent = library.call.lent!;
     // Shared memory is never moved nor taken away while an object here refers to it.
     const memory = new SharedArrayBuffer(PAGE.SIZE + PAGE.ALIGNMENT);
     const start = library.addressOf(new Uint8Array(memory));
     const offset = -start & (PAGE.ALIGNMENT - 1);
     this.pageAddress = start + offset;
-    this.words = new Int32Array(memory, offset, PAGE.STATE / 4);
+    this.words = new Int32Array(memory, offset, PAGE.SIZE / 4);
     this.view = new DataView(memory, offset, PAGE.SIZE);
     this.state = new VcpuState(new Uint8Array(memory, offset + PAGE.STATE, StateOffset.SIZE));
     this.event = new VcpuEvent(new Uint8Array(memory, offset + PAGE.EVENT, EVENT_SIZE));
@@ -133,6 +139,21 @@ export class LentVcpu extends LibVcpu {
   inject(): number {
     this.words[PAGE.INJECT / 4] = 1;
     return 0;
+  }
+
+  run(): number {
+    return this.callChosen(this.lent.run);
+  }
+
+  private callChosen(call: () => void): number {
+    const { words } = this;
+    if (chosen !== words) {
+      this.lent.choose(this.machineAddress, this.address);
+      chosen = words;
+    }
+    words[PAGE.RESULT / 4] = -1;
+    call();
+    return words[PAGE.RESULT / 4];
   }
 
   until(ns: number): void {
@@ -168,16 +189,28 @@ export class LentVcpu extends LibVcpu {
     return true;
   }
 
-  answerMem(machine: Machine): boolean {
+  answerMem(machine: Machine): number | null {
     const { words } = this;
-    if (words[PAGE.ANSWER / 4] !== Answer.OFFERED) return false;
-    const access = this.takeMem();
-    access.machine = machine;
-    this.callbacks.mem?.(access);
+    let offer = words[PAGE.ANSWER / 4];
+    while (offer === Answer.PART) {
+      this.callMem(machine);
+      words[PAGE.ANSWER / 4] = Answer.GIVEN;
+      if (this.callChosen(this.lent.goOn) !== 0) return -1;
+      offer = words[PAGE.ANSWER / 4];
+      if (offer === 0) return 0;
+    }
+    if (offer !== Answer.OFFERED) return null;
+    this.callMem(machine);
     // What the callback has set, it keeps; the rest is as the instruction leaves it.
     words[PAGE.CACHED / 4] &= words[PAGE.COMMIT / 4];
     words[PAGE.ANSWER / 4] = Answer.GIVEN;
-    return true;
+    return 0;
+  }
+
+  private callMem(machine: Machine): void {
+    const access = this.takeMem();
+    access.machine = machine;
+    this.callbacks.mem?.(access);
   }
 
   takeIo(): IoAccess {
@@ -280,6 +313,10 @@ export class CopiedVcpu extends LibVcpu {
     return this.library.call.inject(this.machineAddress, this.address);
   }
 
+  run(): number {
+    return this.library.call.run(this.machineAddress, this.address);
+  }
+
   /** Time slices are the system's. */
   until(): void {}
 
@@ -287,8 +324,8 @@ export class CopiedVcpu extends LibVcpu {
     return false;
   }
 
-  answerMem(): boolean {
-    return false;
+  answerMem(): null {
+    return null;
   }
 
   changed(exit: boolean): void {

@@ -21,8 +21,9 @@ import { Bare, Loops, wallTime, Whole } from './exit-sides.ts';
 const rounds = numberOption('rounds', 31);
 const exits = numberOption('exits', 1000);
 
-/** Rounds before those that count: V8 compiles. */
+/** Rounds before those that count: V8 compiles, for exits in several stages and on another thread. */
 const WARM_UP = 3;
+const WARM_UP_EXITS = 30;
 /** Turns of the loop in ring 3: some forty milliseconds. A shorter one shows what the start of the guest costs, a longer one is interrupted more. */
 const TURNS = 20_000_000;
 
@@ -43,7 +44,7 @@ interface Measured {
 /** Each side in each round. */
 function measure(sides: readonly (() => number)[]): Measured[] {
   const times = sides.map((): number[] => []);
-  for (let round = -WARM_UP; round < rounds; round++) {
+  for (let round = -WARM_UP_EXITS; round < rounds; round++) {
     sides.forEach((run, i) => {
       const ns = run();
       if (round >= 0) times[i].push(ns);

@@ -3,7 +3,9 @@ import { backends } from '../../main/machine/backends.ts';
 import type { SharedMemory } from '../../main/machine/memory.ts';
 import { backendMemory } from '../../main/machine/memory.ts';
 import { Exit, Seg, State } from '../../main/nvmm/constants.ts';
-import type { Backend, MachineHandle } from '../../main/nvmm/nvmm.ts';
+import type { Backend, MachineHandle, VcpuHandle } from '../../main/nvmm/nvmm.ts';
+import type { Thread } from './threads.ts';
+import { ownThread } from './threads.ts';
 
 /** The vCPU's thread of bench:kick: runs a guest that spins, and counts how often it was stopped. */
 
@@ -13,6 +15,12 @@ export interface KickStart {
   machine: MachineHandle;
   /** By Word. */
   words: Int32Array;
+}
+
+/** What the thread says when the guest is about to run. */
+export interface KickReady {
+  handle: VcpuHandle;
+  thread: Thread | null;
 }
 
 export const Word = { STOPS: 0, END: 1 } as const;
@@ -28,7 +36,8 @@ function spin({ backend, memory, machine: handle, words }: KickStart): void {
   vcpu.state.setSegment(Seg.CS, 0, vcpu.state.attrib(Seg.CS), vcpu.state.limit(Seg.CS), 0n);
   vcpu.state.rip = BigInt(CODE);
   nvmm.setState(machine, vcpu, State.ALL);
-  parentPort!.postMessage(nvmm.vcpuShare(vcpu));
+  const ready: KickReady = { handle: nvmm.vcpuShare(vcpu), thread: ownThread() };
+  parentPort!.postMessage(ready);
   while (Atomics.load(words, Word.END) === 0) {
     nvmm.run(machine, vcpu);
     if (vcpu.exit.reason !== Exit.STOPPED) continue;

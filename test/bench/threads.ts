@@ -1,5 +1,5 @@
-/** CPU time of the threads of a process and its descendants, on Linux: what a busy machine disturbs least. */
-import { readdirSync, readFileSync } from 'node:fs';
+/** What the kernel counts of threads, on Linux: CPU time, which a busy machine disturbs least, and waiting for a CPU. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** Nanoseconds on a CPU by thread. */
 export type ThreadTimes = ReadonlyMap<string, number>;
@@ -34,4 +34,27 @@ export function threadTimes(pid: number | undefined): ThreadTimes | null {
 export function busiest(from: ThreadTimes | null, to: ThreadTimes | null): number | null {
   if (from === null || to === null) return null;
   return Math.max(0, ...[...to].map(([thread, time]) => time - (from.get(thread) ?? 0))) / 1e6;
+}
+
+/** The folder of a thread in /proc. */
+export type Thread = string;
+
+/** The calling thread; null where there is no such /proc. */
+export function ownThread(): Thread | null {
+  return process.platform === 'linux' ? `/proc/${readlinkSync('/proc/thread-self')}` : null;
+}
+
+/** Of a process: its main thread, and of the others the one that has run most. */
+export function mainAndBusiest(pid: number): Thread[] {
+  const ran = (task: string): number =>
+    Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]);
+  const others = readdirSync(`/proc/${pid}/task`).filter((task) => task !== String(pid));
+  const [busiest] = others.sort((a, b) => ran(b) - ran(a));
+  return [String(pid), busiest].map((task) => `/proc/${pid}/task/${task}`);
+}
+
+/** Milliseconds that these threads could have run and had no CPU, all together, up to when each ran last. */
+export function waited(threads: readonly Thread[]): number {
+  const delays = threads.map((thread) => Number(readFileSync(`${thread}/schedstat`, 'utf8').split(' ')[1]));
+  return delays.reduce((sum, delay) => sum + delay, 0) / 1e6;
 }

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { kvmBackend } from '../../native/libnvmm/backends.ts';
@@ -36,5 +37,23 @@ describe('libnvmm for Linux, in C', () => {
     const skipped = /skipped: (.*)/.exec(stdout);
     if (skipped !== null) skip(skipped[1]);
     expect(stdout).toMatch(new RegExp(`^${name}: `));
+  });
+
+  it('installs under the prefix that is asked for', ({ skip }) => {
+    if (reason !== null) skip(reason);
+    const target = mkdtempSync(join(tmpdir(), 'vitrine-install-'));
+    try {
+      const places = [`DESTDIR=${target}`, 'PREFIX=/opt/nvmm'];
+      const { status, stderr } = spawnSync('make', ['-s', '-C', folder, 'install', ...places], {
+        encoding: 'utf8',
+      });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      const read = (file: string): string => readFileSync(join(target, 'opt/nvmm', file), 'latin1');
+      expect(read('lib/libnvmm.so')).toMatch(/^\x7fELF/);
+      expect(read('include/nvmm.h')).toContain('nvmm_vcpu_stop');
+      expect(read('lib/pkgconfig/nvmm.pc')).toContain('prefix=/opt/nvmm\n');
+    } finally {
+      rmSync(target, { recursive: true });
+    }
   });
 });

@@ -157,6 +157,70 @@ static void beyond(struct machine64 *m)
 	CHECK(strncmp(seen, "W4@1ffc W4@2000 R4@1ffc", 23) == 0);
 }
 
+static int32_t *word(char *page, unsigned offset)
+{
+	return (int32_t *)(void *)(page + offset);
+}
+
+/* A MEMORY exit, without the assist: each access is answered in the page. */
+static void answer(char *page)
+{
+	int32_t *answer = word(page, NVMM_LINUX_PAGE_ANSWER), offer = *answer;
+	while (offer != 0) {
+		struct nvmm_mem mem = *(struct nvmm_mem *)(void *)(page + NVMM_LINUX_PAGE_ACCESS);
+		CHECK(mem.data == (uint8_t *)page + NVMM_LINUX_PAGE_DATA && (offer == 1 || offer == 3));
+		on_mem(&mem);
+		*answer = 2;
+		if (offer == 1) {
+			*word(page, NVMM_LINUX_PAGE_CACHED) &= *word(page, NVMM_LINUX_PAGE_COMMIT);
+			return;
+		}
+		*word(page, NVMM_LINUX_PAGE_RESULT) = -1;
+		nvmm_linux_go_on();
+		CHECK(*word(page, NVMM_LINUX_PAGE_RESULT) == 0);
+		offer = *answer;
+	}
+}
+
+/* With state, exits and accesses in memory of ours, and calls without arguments. */
+static void lent(void)
+{
+	static char page[NVMM_LINUX_PAGE_SIZE] __attribute__((aligned(64)));
+	struct machine64 m, other;
+	machine64_create(&m, false);
+	machine64_create(&other, false);
+	CHECK(nvmm_vcpu_destroy(&m.mach, &m.vcpu) == 0);
+	CHECK(nvmm_linux_vcpu_create(&m.mach, 0, &m.vcpu, page) == 0);
+	int32_t *result = word(page, NVMM_LINUX_PAGE_RESULT);
+	for (size_t i = 0; i < sizeof(long_cases) / sizeof(long_cases[0]); i++) {
+		begin();
+		reset64(&m);
+		load(&m, long_cases[i].code, long_cases[i].end);
+		do {
+			nvmm_linux_choose(&other.mach, &other.vcpu);
+			nvmm_linux_choose(&m.mach, &m.vcpu);
+			*result = -1;
+			nvmm_linux_run();
+			CHECK(*result == 0);
+			if (m.vcpu.exit->reason == NVMM_VCPU_EXIT_MEMORY)
+				answer(page);
+		} while (m.vcpu.exit->reason != NVMM_VCPU_EXIT_RDMSR);
+		check(&long_cases[i]);
+	}
+	/* No access was answered. */
+	*result = 0;
+	nvmm_linux_go_on();
+	CHECK(*result == -1 && errno == EINVAL);
+	machine64_destroy(&other);
+	CHECK(nvmm_vcpu_destroy(&m.mach, &m.vcpu) == 0);
+	/* Nobody is there to say anything. */
+	*result = 1;
+	nvmm_linux_run();
+	CHECK(*result == 1 && errno == ENOENT);
+	CHECK(nvmm_machine_destroy(&m.mach) == 0);
+	munmap(m.pages, 6 * PAGE_SIZE);
+}
+
 static void real_mode(void)
 {
 	struct nvmm_assist_callbacks callbacks = {.io = on_io, .mem = on_mem};
@@ -193,6 +257,7 @@ int main(void)
 	long_mode(&m);
 	beyond(&m);
 	machine64_destroy(&m);
+	lent();
 	real_mode();
 	printf("mem_assist: %zu cases\n",
 	       sizeof(long_cases) / sizeof(long_cases[0]) + sizeof(real_cases) / sizeof(real_cases[0]) + 2);
