@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { findProcess } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
 import type {
@@ -38,10 +39,16 @@ const GRACE_MS = 2000;
 /** The same when it writes its exit trace at the end: a million records and a slow disk. */
 const TRACE_GRACE_MS = 60_000;
 
+/**
+ * Threads of V8 that compile beside a vCPU: one processor is the vCPU's. On two processors the usual four kept it waiting
+ * for a sixth of a boot. More than four find nothing to do.
+ */
+const V8_THREADS = Math.min(4, Math.max(1, availableParallelism() - 1));
+
 /** Node's own child processes. Structured clone carries bytes as bytes. */
 export const forkLauncher: Launcher = (entry, execArgv) => {
   const child = fork(entry, [], {
-    execArgv,
+    execArgv: [...execArgv, `--v8-pool-size=${V8_THREADS}`],
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
