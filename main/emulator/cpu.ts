@@ -206,7 +206,7 @@ export class Cpu {
     this.set(Field.EFLAGS, (value & ~ARITHMETIC) | Eflags.FIXED);
     const down = (value & Eflags.DF) !== 0;
     this.set64(Field.DIRECTION, down ? -1 : 1, down ? -1 : 0);
-    if ((before ^ value) & (Eflags.AC | Eflags.VM)) this.updateMode();
+    if ((before ^ value) & (Eflags.AC | Eflags.VM)) this.updatePrivilege();
   }
 
   // ---- Segments -----------------------------------------------------------------------------------------
@@ -241,19 +241,27 @@ export class Cpu {
     this.set(this.segment(index, Segment.ATTRIB), attrib);
     this.set(this.segment(index, Segment.LIMIT), limit | 0);
     this.set64(this.baseField(index), baseLow, baseHigh);
+    this.setDescriptor(index, 0, 0);
     this.changed |= 1 << index;
+  }
+  /** The descriptor that a segment was just loaded from. */
+  setDescriptor(index: number, low: number, high: number): void {
+    this.set64(this.segment(index, Segment.DESCRIPTOR), low, high);
   }
   setSelector(index: number, selector: number): void {
     this.set(this.segment(index, Segment.SELECTOR), selector & 0xffff);
+    this.setDescriptor(index, 0, 0);
   }
   setAttrib(index: number, attrib: number): void {
     this.set(this.segment(index, Segment.ATTRIB), attrib);
+    this.setDescriptor(index, 0, 0);
     this.changed |= 1 << index;
   }
 
   /** The base of FS or GS, by what writes it alone. */
   setBase(index: number, low: number, high: number): void {
     this.set64(this.baseField(index), low, high);
+    this.setDescriptor(index, 0, 0);
     this.changed |= 1 << index;
   }
 
@@ -310,25 +318,40 @@ export class Cpu {
   // ---- What follows from other state --------------------------------------------------------------------
 
   /**
-   * Recomputes everything that generated code assumes about the mode: segment bases and bounds, the context,
-   * the translation tables in use, traps of the FPU. Call it after any change of segments, CR0, CR4, EFER,
-   * CPL, RFLAGS.VM or RFLAGS.AC.
+   * Recomputes everything that generated code assumes about the mode. Call it after any change of CR0, CR4 or EFER, or
+   * of all state; after a change of less what follows does.
    */
   updateMode(): void {
+    this.updatePrivilege();
+    const cr0 = this.get(Field.CR0);
+    const taskSwitched = (cr0 & Cr0.TS) !== 0;
+    const emulate = (cr0 & Cr0.EM) !== 0;
+    const noSse = emulate || (this.get(Field.CR4) & Cr4.OSFXSR) === 0;
+    this.set(Field.SSE_TRAP, noSse ? Vector.UD : taskSwitched ? Vector.NM : 0);
+    this.set(Field.X87_TRAP, emulate || taskSwitched ? Vector.NM : 0);
+    this.set(Field.MMX_TRAP, emulate ? Vector.UD : taskSwitched ? Vector.NM : 0);
+    this.set(Field.WAIT_TRAP, (cr0 & Cr0.MP) !== 0 && taskSwitched ? Vector.NM : 0);
+  }
+
+  /** After a change of CPL, RFLAGS.VM or RFLAGS.AC, or of segments: the translation tables in use, and the context. */
+  updatePrivilege(): void {
+    const user = this.cpl === 3;
+    const checks = user && (this.get(Field.CR0) & Cr0.AM) !== 0;
+    const aligned = checks && (this.get(Field.EFLAGS) & Eflags.AC) !== 0;
+    this.set(Field.ALIGNMENT_MASK, aligned ? -1 : 0);
+    const set = this.tlbSet;
+    this.set(Field.TLB_READ, this.s + tlbOffset(set, TlbKind.READ));
+    this.set(Field.TLB_WRITE, this.s + tlbOffset(set, TlbKind.WRITE));
+    this.updateContext();
+  }
+
+  /** After loads of data segments: their bases and bounds, and the context. */
+  updateContext(): void {
     const code64 = this.code64;
     this.updateSegments(code64);
-
-    const cr0 = this.get(Field.CR0);
-    const cr4 = this.get(Field.CR4);
-    const flags = this.get(Field.EFLAGS);
-    const user = this.cpl === 3;
-    const aligned = user && (cr0 & Cr0.AM) !== 0 && (flags & Eflags.AC) !== 0;
-    this.set(Field.ALIGNMENT_MASK, aligned ? -1 : 0);
-
-    let context: number;
     const stack32 = (this.attrib(SegmentIndex.SS) & Attrib.DB) !== 0;
-    if (code64) context = Context.CODE_64 | Context.STACK_32;
-    else {
+    let context: number = Context.CODE_64 | Context.STACK_32;
+    if (!code64) {
       context = this.attrib(SegmentIndex.CS) & Attrib.DB ? Context.CODE_32 : Context.CODE_16;
       if (stack32) context |= Context.STACK_32;
       const { flat, zeroBased } = this;
@@ -339,29 +362,13 @@ export class Cpu {
       if (flat & (1 << SegmentIndex.FS)) context |= Context.FLAT_FS;
       if (flat & (1 << SegmentIndex.GS)) context |= Context.FLAT_GS;
     }
-    if (aligned) context |= Context.ALIGNMENT;
+    if (this.get(Field.ALIGNMENT_MASK) !== 0) context |= Context.ALIGNMENT;
     this.set(Field.CONTEXT, context);
     // Canonical addresses leave bits 48-62 equal to bit 47; adding the context there makes the keys of contexts
     // disjoint, and so does adding a bit for programs, which may not run the kernel's pages, nor it theirs under SMEP.
     // The CS base and limit are part of what the run loop checks, so they flush the cache instead.
-    this.set64(Field.JUMP_SALT, 0, (context | (user ? Context.COUNT : 0)) << 20);
+    this.set64(Field.JUMP_SALT, 0, (context | (this.cpl === 3 ? Context.COUNT : 0)) << 20);
     this.set64(Field.STACK_MASK, code64 || stack32 ? -1 : 0xffff, code64 ? -1 : 0);
-
-    const set = user
-      ? TlbSet.USER
-      : (cr4 & Cr4.SMAP) !== 0 && (flags & Eflags.AC) !== 0
-        ? TlbSet.SUPERVISOR_AC
-        : TlbSet.SUPERVISOR;
-    this.set(Field.TLB_READ, this.s + tlbOffset(set, TlbKind.READ));
-    this.set(Field.TLB_WRITE, this.s + tlbOffset(set, TlbKind.WRITE));
-
-    const taskSwitched = (cr0 & Cr0.TS) !== 0;
-    const emulate = (cr0 & Cr0.EM) !== 0;
-    const sse = emulate || (cr4 & Cr4.OSFXSR) === 0 ? Vector.UD : taskSwitched ? Vector.NM : 0;
-    this.set(Field.SSE_TRAP, sse);
-    this.set(Field.X87_TRAP, emulate || taskSwitched ? Vector.NM : 0);
-    this.set(Field.MMX_TRAP, emulate ? Vector.UD : taskSwitched ? Vector.NM : 0);
-    this.set(Field.WAIT_TRAP, (cr0 & Cr0.MP) !== 0 && taskSwitched ? Vector.NM : 0);
   }
 
   /** Which TLB set ordinary data accesses use now. */

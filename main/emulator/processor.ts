@@ -391,9 +391,19 @@ export class Processor {
     return Leave.RETIRED;
   }
 
-  /** Segments, privileges or control registers changed. */
+  /** Segments or privileges changed. */
   modeChanged(): void {
+    this.cpu.updatePrivilege();
+    this.codeSegmentChanged();
+  }
+
+  /** Control registers or EFER changed. */
+  controlChanged(): void {
     this.cpu.updateMode();
+    this.codeSegmentChanged();
+  }
+
+  private codeSegmentChanged(): void {
     this.mmu.flushJumpsOnLimit(this.cpu.limit(SegmentIndex.CS), this.cpu.base(SegmentIndex.CS));
   }
 

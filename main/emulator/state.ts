@@ -32,6 +32,8 @@ export const Segment = {
   WRITE_HIGH: 28,
   /** 64 bits. */
   BASE: 32,
+  /** The descriptor that all this was loaded from, as it stood in its table then; 0: it comes from elsewhere. */
+  DESCRIPTOR: 40,
 } as const;
 
 export const SegmentIndex = {

@@ -12,7 +12,7 @@ import { formKey, formOf, type Form } from './form.ts';
 import { integerGroups } from './integer/index.ts';
 import { JOIN, systemMove } from './integer/control.ts';
 import { HANDLER, SERVICES } from './runtime.ts';
-import type { Semantics, SemanticsGroup } from './semantics.ts';
+import type { Meaning, Semantics, SemanticsGroup } from './semantics.ts';
 
 /** Handlers that exist from the start, by their slot in the function table. */
 export const FixedHandler = {
@@ -45,11 +45,6 @@ export interface Assigned {
 
 /** Writes the body of a function. */
 export type FunctionSource = (f: FunctionBuilder, callees: Callees) => void;
-
-interface Meaning {
-  semantics: Semantics;
-  ending: boolean;
-}
 
 const joinForm = (codeSize: number): Form => ({
   mnemonic: JOIN,
@@ -259,10 +254,8 @@ export class Handlers {
   private setsEnd = 0;
 
   private assign(form: Form): number {
-    const system = systemMove(form.mnemonic, form.operands);
-    const found = this.meanings.get(form.mnemonic);
-    if (!found && !system) return FixedHandler.UNDEFINED;
-    const meaning = system ? { semantics: system, ending: true } : found!;
+    const meaning = systemMove(form) ?? this.meanings.get(form.mnemonic);
+    if (meaning === undefined) return FixedHandler.UNDEFINED;
     const slot = this.nextSlot();
     if (meaning.ending) this.endings.add(slot);
     const assigned = { slot, form, meaning };

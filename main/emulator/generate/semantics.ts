@@ -4,6 +4,12 @@ import type { Callees, Emitter } from './emitter.ts';
 /** Writes what one instruction does. The generator goes on to the next instruction after it. */
 export type Semantics = (c: Emitter) => void;
 
+/** What a form of instruction does, and whether it ends its block. */
+export interface Meaning {
+  readonly semantics: Semantics;
+  readonly ending: boolean;
+}
+
 /**
  * A group of instructions with their meaning, by mnemonic. Those of `ending` end a block: they write their own
  * way out (a jump, or leaving to the run loop).

@@ -72,7 +72,7 @@ function writeCr0(p: Processor, low: number, high: number): void {
   cpu.set(Field.CR0, value);
   if (!(value & Cr0.PE)) cpu.set(Field.CPL, 0);
   if ((value ^ old) & FLUSH_CR0) p.mmu.flushAll();
-  p.modeChanged();
+  p.controlChanged();
 }
 
 function writeCr3(p: Processor, low: number, high: number): void {
@@ -97,7 +97,7 @@ function writeCr4(p: Processor, low: number, high: number): void {
   }
   cpu.set64(Field.CR4, low, 0);
   if ((low ^ old) & FLUSH_CR4) p.mmu.flushAll();
-  p.modeChanged();
+  p.controlChanged();
 }
 
 /** LMSW: the low four bits of CR0, of which PE can only be set. */
@@ -149,6 +149,6 @@ export function writeEfer(p: Processor, low: number, high: number): boolean {
   if ((low ^ old) & Efer.LME && cpu.get(Field.CR0) & Cr0.PG) return false;
   cpu.set(Field.EFER, (low & ~Efer.LMA) | (old & Efer.LMA));
   if ((low ^ old) & Efer.NXE) p.mmu.flushAll();
-  p.modeChanged();
+  p.controlChanged();
   return true;
 }

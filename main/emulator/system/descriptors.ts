@@ -96,6 +96,7 @@ export function install(p: Processor, index: number, selector: number, descripto
     baseOf(descriptor) | 0,
     0,
   );
+  p.cpu.setDescriptor(index, descriptor.low, descriptor.high);
 }
 
 /** A null selector in a data segment register: unusable, the base stays 0. */
@@ -142,7 +143,7 @@ export function loadDataSegment(p: Processor, index: number, selector: number): 
     if (!isPresent(descriptor)) throw selectorFault(Vector.NP, selector);
     install(p, index, selector, descriptor);
   }
-  cpu.updateMode();
+  cpu.updateContext();
 }
 
 function loadStackSegment(p: Processor, selector: number): void {

@@ -215,7 +215,7 @@ function baseAccess(index: number, write: boolean): Helper {
     const high = bits === 64 ? cpu.gprHigh(register) : 0;
     if (!isCanonicalHigh(high)) throw generalProtection();
     cpu.setBase(index, cpu.gpr(register), high);
-    cpu.updateMode();
+    cpu.updateContext();
     return CONTINUE;
   };
 }

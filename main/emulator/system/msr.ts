@@ -101,7 +101,7 @@ export function writeMsr(p: Processor, msr: number, low: number, high: number): 
     case MSR.GS_BASE:
       if (!isCanonicalHigh(high)) return 'fault';
       cpu.setBase(msr === MSR.FS_BASE ? SegmentIndex.FS : SegmentIndex.GS, low, high);
-      cpu.updateMode();
+      cpu.updateContext();
       return 'done';
     case MSR.TSC_AUX:
       if (high !== 0) return 'fault';

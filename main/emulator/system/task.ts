@@ -119,6 +119,8 @@ export function switchTask(p: Processor, selector: number, how: TaskSwitch, from
     0,
   );
   cpu.set(Field.CR0, cpu.get(Field.CR0) | Cr0.TS);
+  // Here, since what follows may fault in the new task.
+  cpu.updateMode();
   if (cr3 !== undefined) writeControl(p, 3, cr3, 0);
   cpu.eflags = newFlags;
   registers.forEach((value, i) => (layout === TSS32 ? cpu.setGpr32(i, value | 0) : cpu.setGpr16(i, value)));

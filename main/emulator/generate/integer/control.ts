@@ -4,8 +4,10 @@ import { Field, Segment, SegmentIndex, Slot, TlbKind, tlbOffset, TlbSet } from '
 import { i32, i64, select, type I32 } from '../../wasm/expression.ts';
 import { cut, type Emitter } from '../emitter.ts';
 import { carryFlag, condition, setCarry } from '../flags.ts';
-import type { Semantics, SemanticsGroup } from '../semantics.ts';
-import { quickSyscall, quickSysret } from './system-calls.ts';
+import type { Form } from '../form.ts';
+import type { Meaning, Semantics, SemanticsGroup } from '../semantics.ts';
+import { moveToSegment, popSegment, staysInBlock } from './segments.ts';
+import { popFlags, quickSyscall, quickSysenter, quickSysexit, quickSysret } from './system-calls.ts';
 
 /** The record that the decoder puts after a block's last instruction: goes on to the next block. */
 export const JOIN = 'join';
@@ -122,6 +124,7 @@ function swapgs(c: Emitter): void {
   const kernel = c.f.let(c.field64(Field.KERNEL_GS_BASE));
   c.setField64(Field.KERNEL_GS_BASE, program);
   c.setField64(field, kernel);
+  c.setField64(field - Segment.BASE + Segment.DESCRIPTOR, i64.const(0));
   c.setField64(Field.SLOTS + 8 * (Slot.SEGMENT_BASE + SegmentIndex.GS), kernel);
 }
 
@@ -227,11 +230,6 @@ function loadFarPointer(segment: number): Semantics {
   };
 }
 
-/** Hands over the selector on top of the stack. */
-function poppedSelector(c: Emitter): void {
-  c.setField64(Field.HELPER_VALUE, i64.and(c.peek(c.form.operandSize), 0xffff));
-}
-
 /** Software interrupts: the kind tells INT n (0) from INT3, INTO and INT1. */
 function interrupt(kind: number): Semantics {
   return (c) => {
@@ -244,20 +242,20 @@ const undefinedOpcode: Semantics = (c) => {
   c.f.unreachable();
 };
 
-/** MOV and POP of segment, control and debug registers have their own meaning, which ends a block. */
-export function systemMove(
-  mnemonic: string,
-  operands: readonly { kind: OperandKind }[],
-): Semantics | undefined {
+/** MOV and POP of segment, control and debug registers have their own meaning, which mostly ends a block. */
+export function systemMove({ mnemonic, operands, codeSize }: Form): Meaning | undefined {
   const to = operands[0]?.kind;
   const from = operands[1]?.kind;
-  if (mnemonic === 'pop') return to === OperandKind.SEG ? ends('popSegment', poppedSelector) : undefined;
+  const always = (semantics: Semantics): Meaning => ({ semantics, ending: true });
+  if (to === OperandKind.SEG && (mnemonic === 'pop' || mnemonic === 'mov')) {
+    const semantics = mnemonic === 'pop' ? popSegment : moveToSegment;
+    return { semantics, ending: !staysInBlock(codeSize) };
+  }
   if (mnemonic !== 'mov') return undefined;
-  if (to === OperandKind.SEG) return ends('moveToSegment', value(1));
-  if (to === OperandKind.CR) return ends('movToControl');
-  if (to === OperandKind.DR) return ends('movToDebug');
-  if (from === OperandKind.CR) return ends('movFromControl');
-  if (from === OperandKind.DR) return ends('movFromDebug');
+  if (to === OperandKind.CR) return always(ends('movToControl'));
+  if (to === OperandKind.DR) return always(ends('movToDebug'));
+  if (from === OperandKind.CR) return always(ends('movFromControl'));
+  if (from === OperandKind.DR) return always(ends('movFromDebug'));
   return undefined;
 }
 
@@ -289,6 +287,7 @@ export const control: SemanticsGroup = {
     sti,
     stac: setAccess(true),
     clac: setAccess(false),
+    popf: popFlags,
     swapgs,
     in: helps('in', value(1)),
     out: helps('out', value(0)),
@@ -338,7 +337,6 @@ export const control: SemanticsGroup = {
     loopne: loop(5),
     jcxz,
     hlt: ends('hlt'),
-    popf: ends('popf'),
     wrmsr: ends('wrmsr'),
     wrfsbase: ends('wrfsbase'),
     wrgsbase: ends('wrgsbase'),
@@ -369,8 +367,8 @@ export const control: SemanticsGroup = {
     int1: interrupt(1),
     syscall: ends('syscall', quickSyscall),
     sysret: ends('sysret', quickSysret),
-    sysenter: ends('sysenter'),
-    sysexit: ends('sysexit'),
+    sysenter: ends('sysenter', quickSysenter),
+    sysexit: ends('sysexit', quickSysexit),
     vmcall: undefinedOpcode,
     vmmcall: undefinedOpcode,
     rsm: undefinedOpcode,

@@ -1,4 +1,5 @@
 import { Attrib, Efer, Eflags } from '../../cpu.ts';
+import { helperNumber } from '../../helpers.ts';
 import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../state.ts';
 import { i32, i64, type I32 } from '../../wasm/expression.ts';
 import type { Emitter } from '../emitter.ts';
@@ -6,12 +7,14 @@ import { arithmeticFlags, setArithmeticFlags } from '../flags.ts';
 import { Context } from '../form.ts';
 
 /**
- * SYSCALL and SYSRET between 64-bit programs and a 64-bit kernel, without leaving generated code: of a call to the
- * kernel they are what costs most. All other cases are the helpers', and so are flags that change more than
- * themselves.
+ * SYSCALL and SYSRET between 64-bit programs and a 64-bit kernel, SYSENTER and SYSEXIT between flat 32-bit ones, without
+ * leaving generated code: of a call to the kernel they are what costs most. All other cases are the helpers', and so are
+ * flags that change more than themselves.
  */
 
 const RCX = 1;
+const RDX = 2;
+const RSP = 4;
 const R11 = 11;
 /** Flags with consequences: traps, alignment checks, and which translation tables count under SMAP. */
 const CONSEQUENCES = Eflags.TF | Eflags.RF | Eflags.VM | Eflags.AC;
@@ -20,6 +23,9 @@ const LOADED = 0x3f7fd7 & ~(Eflags.VM | Eflags.RF);
 const ARITHMETIC = 0x8d5;
 /** Where Field.JUMP_SALT has the context and the privilege: in its upper half (see Cpu.updateMode). */
 const SALT_SHIFT = 20;
+
+/** Bounds of a segment, the low one first: from 0 to the last byte. */
+const EVERYTHING = -(2 ** 32);
 
 const without = (word: I32, bits: number): I32 => i32.eqz(i32.and(word, bits));
 
@@ -30,12 +36,17 @@ function setFlat(c: Emitter, index: number, selector: I32, attrib: number): void
   c.setField32(at + Segment.ATTRIB, i32.const(attrib));
   c.setField32(at + Segment.LIMIT, i32.const(-1));
   c.setField64(at + Segment.BASE, i64.const(0));
+  // 64-bit code has no bounds; that of other modes can read its code and write its stack.
+  const nothing = i64.const(1);
+  c.setField64(at + Segment.READ_LOW, i64.const(EVERYTHING));
+  c.setField64(at + Segment.WRITE_LOW, index === SegmentIndex.CS ? nothing : i64.const(EVERYTHING));
 }
 
-/** The code and stack segments of 64-bit code, and what follows from the privilege. */
+/** The code and stack segments, and what follows from the privilege. The context stays what it is. */
 function setPrivilege(c: Emitter, code: I32, stack: I32, cpl: number): void {
   const common = Attrib.G | Attrib.P | (cpl << 5) | Attrib.S;
-  setFlat(c, SegmentIndex.CS, code, common | Attrib.L | 11);
+  const size = c.form.codeSize === 64 ? Attrib.L : Attrib.DB;
+  setFlat(c, SegmentIndex.CS, code, common | size | 11);
   setFlat(c, SegmentIndex.SS, stack, common | Attrib.DB | 3);
   c.setField32(Field.CPL, i32.const(cpl));
   const user = cpl === 3 ? Context.COUNT : 0;
@@ -79,6 +90,65 @@ export function quickSysret(c: Emitter): void {
     setPrivilege(c, i32.or(i32.add(base, 16), 3), i32.or(i32.add(base, 8), 3), 3);
     c.jumpTo(target);
   });
+}
+
+/** Whether SYSENTER and SYSEXIT find flat 32-bit code outside long mode, which stays that, and SYSENTER_CS to go by. */
+function isFlat32(c: Emitter): I32 {
+  const { f } = c;
+  const context = i32.and(c.field32(Field.CONTEXT), Context.FLAT | Context.STACK_32 | Context.ALIGNMENT);
+  const flat = i32.eq(context, Context.FLAT | Context.STACK_32);
+  const unlimited = i32.eq(c.field32(Field.SEGMENTS + Segment.SIZE * SegmentIndex.CS + Segment.LIMIT), -1);
+  const plain = without(c.field32(Field.EFLAGS), CONSEQUENCES);
+  const legacy = without(c.field32(Field.EFER), Efer.LMA);
+  const target = i32.ne(i32.and(c.field32(Field.SYSENTER_CS), 0xfffc), 0);
+  return f.let(i32.and(i32.and(i32.and(flat, unlimited), i32.and(plain, legacy)), target));
+}
+
+/** The quick case of SYSENTER; else nothing is done. */
+export function quickSysenter(c: Emitter): void {
+  if (c.form.codeSize !== 32) return;
+  const { f } = c;
+  f.if(isFlat32(c), () => {
+    c.setField32(Field.EFLAGS, i32.and(c.field32(Field.EFLAGS), ~Eflags.IF));
+    const selector = f.let(i32.and(c.field32(Field.SYSENTER_CS), 0xfffc));
+    setPrivilege(c, selector, i32.add(selector, 8), 0);
+    c.setGpr(RSP, 32, i64.extend_u(c.field32(Field.SYSENTER_ESP)));
+    c.jumpTo(f.let(i64.extend_u(c.field32(Field.SYSENTER_EIP))));
+  });
+}
+
+/** The quick case of SYSEXIT; else nothing is done. */
+export function quickSysexit(c: Emitter): void {
+  if (c.form.codeSize !== 32) return;
+  const { f } = c;
+  f.if(i32.and(isFlat32(c), i32.eqz(c.field32(Field.CPL))), () => {
+    const selector = f.let(i32.and(c.field32(Field.SYSENTER_CS), 0xfffc));
+    setPrivilege(c, i32.or(i32.add(selector, 16), 3), i32.or(i32.add(selector, 24), 3), 3);
+    const target = c.gpr(RDX, 32);
+    c.setGpr(RSP, 32, c.gpr(RCX, 32));
+    c.jumpTo(target);
+  });
+}
+
+/** Flags that POPF of the kernel may change here; others have consequences. */
+const POPPED = ARITHMETIC | Eflags.IF | Eflags.DF | Eflags.ID;
+const MUST_STAY = Eflags.TF | Eflags.IOPL | Eflags.NT | Eflags.AC;
+
+/** POPF: what kernels do to allow interrupts again, or else the helper's. */
+export function popFlags(c: Emitter): void {
+  const { f, form } = c;
+  const size = form.operandSize;
+  const value = f.let(i32.wrap(c.peek(size)));
+  const old = f.let(c.field32(Field.EFLAGS));
+  const staying = without(i32.xor(value, old), size === 16 ? MUST_STAY & 0xffff : MUST_STAY);
+  const plain = i32.and(staying, without(old, Eflags.TF | Eflags.RF));
+  const waits = i32.and(i32.ne(i32.and(value, Eflags.IF), 0), i32.ne(c.field32(Field.WINDOW_ARMED), 0));
+  const quick = i32.and(plain, i32.eqz(i32.or(c.field32(Field.CPL), waits)));
+  f.if(i32.eqz(quick), () => c.endWithHelper(helperNumber('popf', size)));
+  const popped = size === 16 ? POPPED & 0xffff : POPPED;
+  const word = f.let(i32.or(i32.and(old, ~popped), i32.and(value, popped)));
+  loadFlags(c, word);
+  c.drop(size / 8);
 }
 
 /** All of RFLAGS but for bits with consequences. */
