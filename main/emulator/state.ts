@@ -247,7 +247,10 @@ export const Record = {
   LENGTH: 26,
   /** Instructions before this one in its block. */
   NUMBER: 27,
-  /** For jumps: address of the record they lead to, or 0. Else the second immediate. */
+  /**
+   * For direct jumps: address of the record they lead to, or 0. For indirect calls: where the last one led, from the page's
+   * start, plus 1. Else the second immediate.
+   */
   LINK: 28,
 } as const;
 

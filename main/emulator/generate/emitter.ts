@@ -602,6 +602,12 @@ export class Emitter {
     return this.form.codeSize === 64 ? 64 : this.form.operandSize;
   }
 
+  /** Takes note of where an indirect call goes: the next region guesses that it does again. */
+  noteTarget(target: I64): void {
+    const position = i32.wrap(i64.sub(target, this.codeBase()));
+    this.f.store32(this.d, i32.add(position, 1), Record.LINK);
+  }
+
   /** Ends the block with a jump to an address (already cut and checked). */
   jumpTo(target: I64): void {
     this.setField64(Field.RIP, target);

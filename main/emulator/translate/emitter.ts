@@ -183,6 +183,9 @@ export class TranslationEmitter extends Emitter {
     f.break(region.searching);
   }
 
+  /** The guess was made when the region was. */
+  override noteTarget(): void {}
+
   override jumpTo(target: I64): void {
     const { f, region, guesses } = this;
     f.set(region.rip, target);

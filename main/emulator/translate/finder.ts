@@ -120,7 +120,7 @@ export class RegionFinder<O extends Owner> {
       const next = this.targets(records);
       const returnPoint = this.returnPoint(records);
       if (returnPoint !== undefined) next.push(returnPoint);
-      if (isIndirectJump(this.ending(records))) next.push(...this.busiest(page, context));
+      next.push(...this.guesses(records, page, context));
       for (const target of next) {
         const found = this.warmBlock(page + target, context);
         if (found !== undefined) reach(found);
@@ -142,10 +142,8 @@ export class RegionFinder<O extends Owner> {
       const member: Member = { block, position, records, direct: this.targets(records), guesses: [] };
       const returnPoint = this.returnPoint(records);
       if (returnPoint !== undefined && inside.has(returnPoint)) returnPoints.push(returnPoint);
-      if (isIndirectJump(this.ending(records))) {
-        const page = block.host - (block.host % PAGE);
-        member.guesses = this.busiest(page, block.context).filter((target) => inside.has(target));
-      }
+      const page = block.host - (block.host % PAGE);
+      member.guesses = this.guesses(records, page, block.context).filter((target) => inside.has(target));
       // The callee after the return point, so that in the end it comes before that.
       for (const target of member.guesses) visit(target);
       if (returnPoint !== undefined) visit(returnPoint);
@@ -185,6 +183,16 @@ export class RegionFinder<O extends Owner> {
   private joinPosition(records: number[]): number | undefined {
     const position = this.cpu.words[(records[records.length - 1] + Record.POSITION) >>> 2] & 0xffff;
     return position < PAGE ? position : undefined;
+  }
+
+  /** Positions where a block's end may lead that says so only when it runs, but for returns. */
+  private guesses(records: number[], page: number, context: number): number[] {
+    const ending = this.ending(records);
+    if (ending === undefined || ending.form.operands[0]?.kind === OperandKind.REL) return [];
+    if (ending.form.mnemonic === 'jmp') return this.busiest(page, context);
+    if (ending.form.mnemonic !== 'call') return [];
+    const position = this.cpu.words[(records[records.length - 2] + Record.LINK) >>> 2] - 1;
+    return position >= 0 && position < PAGE ? [position] : [];
   }
 
   /** Blocks of the page that have run most: where a jump table may lead. */
@@ -234,10 +242,6 @@ function sumOf<T>(values: T[], of: (value: T) => number): number {
 /** Without the counting record and the joining one. */
 function instructionsOf({ count }: Block): number {
   return count - 2;
-}
-
-function isIndirectJump(ending: Assigned | undefined): boolean {
-  return ending?.form.mnemonic === 'jmp' && ending.form.operands[0].kind !== OperandKind.REL;
 }
 
 function recordsOf({ record, count }: Block): number[] {

@@ -59,6 +59,7 @@ function callNear(c: Emitter): void {
     c.modify(top, size / 8, 2);
   });
   c.push(size, c.nextRip());
+  c.noteTarget(target);
   c.jumpTo(target);
 }
 
