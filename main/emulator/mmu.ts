@@ -79,6 +79,9 @@ export class Mmu {
   watched: ((linear: number) => boolean) | undefined;
   misses = 0;
 
+  /** By number of host page: whether there may be a translation for writing to it. */
+  private readonly writable: Uint8Array;
+
   /** Results of the last walk. */
   private pageGpa = 0;
   private pageGlobal = false;
@@ -89,6 +92,7 @@ export class Mmu {
     this.cpu = cpu;
     this.physical = physical;
     this.isCode = isCode;
+    this.writable = new Uint8Array(cpu.bytes.length / PAGE);
     const tables = (cpu.s + Area.TLB) >>> 2;
     for (let i = 0; i < TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES; i++) cpu.words[tables + 4 * i] = NO_TAG;
     const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
@@ -162,6 +166,7 @@ export class Mmu {
       words[at + 1] = high;
       words[at + 2] = host - (low & ~0xfff);
       words[at + 3] = host | (this.pageLarge ? LARGE : 0) | (this.pageGlobal ? GLOBAL : 0);
+      if (access === Access.WRITE) this.writable[host / PAGE] = 1;
       if (this.pageLarge) this.largeIn.add(gigabyte(low, high));
     }
     return host + (low & 0xfff);
@@ -366,6 +371,8 @@ export class Mmu {
   /** Takes writing away from every translation to a host page that now holds code. */
   protect(hostPage: number): void {
     const words = this.cpu.words;
+    if (this.writable[hostPage / PAGE] === 0) return;
+    this.writable[hostPage / PAGE] = 0;
     for (let set = 0; set < TlbSet.COUNT; set++) {
       const start = (this.cpu.s + tlbOffset(set, TlbKind.WRITE)) >>> 2;
       for (let i = 0; i < TLB_ENTRIES; i++) {

@@ -199,7 +199,8 @@ export const COUNTERS = [
 ] as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */
-export const TLB_ENTRIES = 4096;
+/** They reach 32 MiB: two areas of a program that are further apart than that, by a multiple of it, disturb each other. */
+export const TLB_ENTRIES = 8192;
 /** 64-bit tag, 32-bit addend (host address minus linear address), 32-bit host page (with flag bits). */
 export const TLB_ENTRY = 16;
 const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY;

@@ -285,7 +285,9 @@ export class Emitter {
     const recordBase = (): I64 => this.slot(Record.SEGMENT_SLOT);
     if (operand) {
       if (addressing === Addressing.BASE) return offset;
-      const sum = i64.add(offset, recordBase());
+      const base = recordBase();
+      if (base.small === 0) return offset;
+      const sum = i64.add(offset, base);
       return this.f.let(addressing === Addressing.FLAT32 ? cut(32, sum) : sum);
     }
     if (codeSize === 64) {

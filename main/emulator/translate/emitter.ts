@@ -1,6 +1,6 @@
 import { Emitter, tlbHit, type Callees, type SegmentChoice, type SlotPlace } from '../generate/emitter.ts';
-import type { Form } from '../generate/form.ts';
-import { Field, Leave, Record, Slot } from '../state.ts';
+import { Addressing, type Form } from '../generate/form.ts';
+import { Field, Leave, Record, SegmentIndex, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import type { RegionFunction } from './function.ts';
 import { LazyFlags } from './lazy-flags.ts';
@@ -82,6 +82,10 @@ export class TranslationEmitter extends Emitter {
     const index = at >> 3;
     if (index === Slot.ZERO) return i64.const(0);
     if (index === Slot.CODE_BASE) return this.region.codeBase;
+    // Without checks the bases of ES, CS, SS and DS are 0, of 64-bit code as of the flat model.
+    const segment = index - Slot.SEGMENT_BASE;
+    const unchecked = this.form.addressing !== Addressing.CHECKED;
+    if (segment >= 0 && segment < SegmentIndex.FS && unchecked) return i64.const(0);
     if (index >= Slot.ZERO) return super.loadSlot(place, bits);
     const value = this.region.register(index);
     if (bits === 64) return value;
