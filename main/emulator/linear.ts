@@ -197,8 +197,10 @@ export class LinearMemory {
   readRange(linear: number, into: Uint8Array, user: boolean): void {
     for (let done = 0; done < into.length;) {
       const at = linear + done;
-      const bytes = Math.min(into.length - done, 64, PAGE - (((at % PAGE) + PAGE) % PAGE));
-      const host = this.forRead(at, bytes, user, this.cpu.tlbSet);
+      const inPage = Math.min(into.length - done, PAGE - (((at % PAGE) + PAGE) % PAGE));
+      const known = this.mmu.known(at, inPage, Access.READ, this.cpu.tlbSet);
+      const bytes = known > 0 ? inPage : Math.min(inPage, 64);
+      const host = known > 0 ? known : this.forRead(at, bytes, user, this.cpu.tlbSet);
       if (host <= 0) this.fail(host);
       into.set(this.cpu.bytes.subarray(host, host + bytes), done);
       done += bytes;
@@ -220,7 +222,14 @@ export class LinearMemory {
     const bounce = this.cpu.s + Field.BOUNCE;
     for (let done = 0; done < from.length;) {
       const at = linear + done;
-      const bytes = Math.min(from.length - done, 64, PAGE - (((at % PAGE) + PAGE) % PAGE));
+      const inPage = Math.min(from.length - done, PAGE - (((at % PAGE) + PAGE) % PAGE));
+      const known = this.mmu.known(at, inPage, Access.WRITE, this.cpu.tlbSet);
+      if (known > 0) {
+        this.cpu.bytes.set(from.subarray(done, done + inPage), known);
+        done += inPage;
+        continue;
+      }
+      const bytes = Math.min(inPage, 64);
       this.cpu.bytes.set(from.subarray(done, done + bytes), bounce);
       const result = this.write(at, bytes, bounce, user, this.cpu.tlbSet);
       if (result <= 0) this.fail(result);

@@ -160,13 +160,13 @@ export class RegionFunction {
   /** Finds the record for `rip` in the jump cache, or leaves for the run loop to find it. */
   private search(): void {
     const { f, s, rip } = this;
-    f.store64(s, rip, Field.RIP);
     const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
     const linear = f.let(this.codeSize === 64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
     const low = f.let(i32.wrap(linear));
     const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
     const entry = f.let(i32.add(i32.load(s, Field.JUMP_CACHE), i32.shl(hash, 4)));
     f.if(i64.ne(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))), () => {
+      f.store64(s, rip, Field.RIP);
       f.set(this.code, i32.const(Leave.LOOKUP));
       f.break(this.leaving);
     });
