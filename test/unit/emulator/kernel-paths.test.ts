@@ -1,0 +1,158 @@
+import { describe, expect, it } from 'vitest';
+import { assemble } from '../../../assets/guests/assembler/assembler.ts';
+import { EmulatorNvmm } from '../../../main/emulator/driver.ts';
+import { privateBytes } from '../../../main/emulator/tables.ts';
+import { longMode, protectedMode } from '../../../main/machine/boot/cpu-state.ts';
+import { backendMemory, createMemory, GuestRam } from '../../../main/machine/memory.ts';
+import { Exit, Gpr, Msr, Seg, State } from '../../../main/nvmm/constants.ts';
+import type { VcpuState } from '../../../main/nvmm/layout.ts';
+
+// What a call of a kernel is made of has a quick case in generated code; here both sides of each such case, by handlers
+// alone and with everything translated at once.
+
+const CODE = 0x10000;
+const KERNEL = 0x11000;
+const GDT = 0x20000;
+const STACK = 0x30000;
+const VALUES = 0x40000;
+const MAX_RUNS = 1000;
+/** Selectors: kernel code and data, a program's in the order of SYSENTER, and data to change. */
+const Selector = { CODE: 8, DATA: 0x10, USER_CODE: 0x1b, USER_DATA: 0x23, SYSRET_CODE: 0x2b, CHANGING: 0x30 };
+
+type Change = (state: VcpuState, ram: GuestRam) => void;
+
+/** Runs programs in the flat model of 32 or 64 bits until they leave with other than NONE; the state then. */
+function run(runs: number, bits: 32 | 64, program: string, kernel: string, change?: Change): VcpuState {
+  const memory = createMemory(4 * 2 ** 20, privateBytes(1));
+  const nvmm = new EmulatorNvmm(backendMemory(memory), { translating: { runs, batch: 1 } });
+  const machine = nvmm.machineCreate();
+  const ram = new GuestRam(memory);
+  ram.map(nvmm, machine);
+  ram.attach(nvmm);
+  const vcpu = nvmm.vcpuCreate(machine, 0);
+  for (const [at, text] of [
+    [CODE, program],
+    [KERNEL, kernel],
+  ] as const) {
+    ram.write(at, assemble(`bits ${bits}\n org ${at}\n${text}\n`).bytes);
+  }
+  nvmm.getState(machine, vcpu, State.ALL);
+  const { state } = vcpu;
+  (bits === 64 ? longMode : protectedMode)(state, ram, CODE);
+  const codes = bits === 64 ? [0x00af9b00, 0x00affb00] : [0x00cf9b00, 0x00cffb00];
+  const descriptors = [0, codes[0], 0x00cf9300, codes[1], 0x00cff300, codes[1], 0x00cf9300];
+  descriptors.forEach((high, i) => {
+    ram.writeU32(GDT + 8 * i, high === 0 ? 0 : 0xffff);
+    ram.writeU32(GDT + 8 * i + 4, high);
+  });
+  state.setSegment(Seg.GDT, 0, 0, 8 * descriptors.length - 1, BigInt(GDT));
+  state.setSegment(Seg.CS, Selector.CODE, bits === 64 ? 0xa9b : 0xc9b, 0xffff_ffff, 0n);
+  for (const seg of [Seg.SS, Seg.DS, Seg.ES]) state.setSegment(seg, Selector.DATA, 0xc93, 0xffff_ffff, 0n);
+  state.setGpr(Gpr.RSP, BigInt(STACK));
+  state.setGpr(Gpr.RFLAGS, 2n);
+  change?.(state, ram);
+  nvmm.setState(machine, vcpu, State.ALL);
+  for (let n = 0; n < MAX_RUNS && (n === 0 || vcpu.exit.reason === Exit.NONE); n++) nvmm.run(machine, vcpu);
+  expect([Exit.HALTED, Exit.SHUTDOWN]).toContain(vcpu.exit.reason);
+  nvmm.getState(machine, vcpu, State.ALL);
+  nvmm.close();
+  return state;
+}
+
+const tiers = [
+  { name: 'handlers', runs: 0 },
+  { name: 'translated', runs: 1 },
+];
+
+describe.each(tiers)('what kernels do often: $name', ({ runs }) => {
+  const flags = [
+    { name: 'none', word: 0x002 },
+    { name: 'the arithmetic ones', word: 0x8d7 },
+    { name: 'interrupts and direction', word: 0x602 },
+    { name: 'alignment checks', word: 0x40202 },
+    { name: 'identification', word: 0x200203 },
+  ];
+
+  it.each(flags)('a hundred SYSCALLs and SYSRETs keep flags: $name', ({ word }) => {
+    // The end is HLT in ring 3: a fault without a handler.
+    const program = `mov ebx, 100\n again: mov eax, ${word}\n push rax\n db 0x9d\n syscall\n db 0x9c\n pop rax
+      dec ebx\n jnz again\n hlt`;
+    const state = run(runs, 64, program, 'inc r8\n db 0x48, 0x0f, 0x07', (state, ram) => {
+      // Ring 3 may use what is mapped.
+      ram.writeU32(0x9000, 0xa007);
+      ram.writeU32(0xa000, 0xb007);
+      ram.writeU32(0xb000, 0x87);
+      state.setMsr(Msr.EFER, state.msr(Msr.EFER) | 1n);
+      state.setMsr(Msr.STAR, (BigInt(Selector.DATA | 3) << 48n) | (BigInt(Selector.CODE) << 32n));
+      state.setMsr(Msr.LSTAR, BigInt(KERNEL));
+      state.setMsr(Msr.SFMASK, 0x257fd5n);
+    });
+    expect(state.gpr(Gpr.R8)).toBe(100n);
+    // In ring 3 with IOPL 0, IF stays what SYSRET made it: set by what ring 0 began with.
+    expect(state.gpr(Gpr.RAX) | 0x200n).toBe(BigInt(word) | 0x200n);
+    expect(state.cpl).toBe(3);
+    // SYSRET's: STAR's selector, and 16 and 8 more than that.
+    const base = Selector.DATA | 3;
+    expect([state.selector(Seg.CS), state.selector(Seg.SS)]).toEqual([(base + 16) | 3, (base + 8) | 3]);
+  });
+
+  it('a hundred SYSENTERs and SYSEXITs', () => {
+    const program = `mov esi, 100\nagain: mov ecx, esp\n mov edx, back\n stc\n db 0x0f, 0x34
+      back: dec esi\n jnz again\n db 0x9c\n pop eax\n hlt`;
+    const state = run(runs, 32, program, 'adc ebx, 0\n db 0x0f, 0x35', (state) => {
+      state.setMsr(Msr.SYSENTER_CS, BigInt(Selector.CODE));
+      state.setMsr(Msr.SYSENTER_EIP, BigInt(KERNEL));
+      state.setMsr(Msr.SYSENTER_ESP, BigInt(STACK + 0x1000));
+      state.setGpr(Gpr.RFLAGS, 0x202n);
+    });
+    expect(state.gpr(Gpr.RBX)).toBe(100n);
+    expect(state.gpr(Gpr.RSP)).toBe(BigInt(STACK));
+    expect([state.cpl, state.selector(Seg.CS), state.selector(Seg.SS)]).toEqual([
+      3,
+      Selector.USER_CODE,
+      Selector.USER_DATA,
+    ]);
+    // SYSENTER clears IF, and SYSEXIT leaves it at that.
+    expect(state.gpr(Gpr.RAX) & 0x200n).toBe(0n);
+  });
+
+  const popped = [
+    { name: 'arithmetic', word: 0x8d7, wanted: 0x8d7 },
+    { name: 'IF and DF', word: 0x602, wanted: 0x602 },
+    { name: 'IOPL, NT and AC, which have consequences', word: 0x47002, wanted: 0x47002 },
+    { name: 'ID', word: 0x200202, wanted: 0x200202 },
+    { name: 'RF and VM, which it never sets', word: 0x30202, wanted: 0x202 },
+    { name: 'reserved bits, which stay', word: 0xffdb_8028, wanted: 0x02 },
+  ];
+
+  it.each(popped)('POPF of $name', ({ word, wanted }) => {
+    const program = `mov esi, 20\nagain: mov eax, ${word}\n push eax\n db 0x9d\n db 0x9c\n pop eax
+      mov ecx, 2\n push ecx\n db 0x9d\n dec esi\n jnz again\n hlt`;
+    const state = run(runs, 32, program, 'nop');
+    expect(state.gpr(Gpr.RAX) & 0x3f7fffn).toBe(BigInt(wanted));
+    expect(state.gpr(Gpr.RSP)).toBe(BigInt(STACK));
+  });
+
+  const loads = [
+    { name: 'MOV', load: 'db 0x8e, 0xd8' },
+    { name: 'POP', load: 'push eax\n db 0x1f' },
+  ];
+
+  it.each(loads)('$name to DS takes what the descriptor has become', ({ load }) => {
+    // The base becomes what DL says, twenty times, with two loads of the same between.
+    const program = `mov eax, ${Selector.CHANGING}\n mov edx, 20\nagain: ${load}\n ${load}\n mov ebx, [${VALUES}]
+      add edi, ebx\n mov ecx, ${Selector.DATA}\n mov ebp, ${GDT + Selector.CHANGING + 2}\n db 0x8e, 0xc1\n db 0x26, 0x88, 0x55, 0x00
+      ${load}\n ${load}\n mov ebx, [${VALUES}]\n lea edi, [edi + edi * 2]\n add edi, ebx
+      mov ecx, edx\n xor edx, edx\n db 0x26, 0x88, 0x55, 0x00\n mov edx, ecx\n dec edx\n jnz again\n hlt`;
+    const state = run(runs, 32, program, 'nop', (_state, ram) => {
+      for (let i = 0; i < 64; i++) ram.write(VALUES + i, Uint8Array.of(i));
+    });
+    // A word at an address that is i bytes further has i, i + 1, i + 2, i + 3 as its bytes.
+    let wanted = 0;
+    for (let base = 20; base > 0; base--) {
+      wanted = (wanted + 0x03020100) >>> 0;
+      wanted = (Math.imul(wanted, 3) + 0x03020100 + Math.imul(base, 0x01010101)) >>> 0;
+    }
+    expect(state.gpr(Gpr.RDI)).toBe(BigInt(wanted));
+  });
+});
