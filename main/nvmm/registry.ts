@@ -46,3 +46,10 @@ export function chooseBackend(backends: readonly Backend[], choice: Backend['nam
   }
   throw new BackendUnavailableError(`No backend is available. ${reasons.join(' ')}`);
 }
+
+/** For whoever asked for `auto` and got the emulator: what hardware lacks here. Null when there is none to tell of. */
+export function whyEmulated(backends: readonly Backend[], platform: NodeJS.Platform): string | null {
+  const hardware = platform === 'linux' ? 'kvm' : 'nvmm';
+  const reason = backends.find(({ name }) => name === hardware)?.unavailable() ?? null;
+  return reason === null ? null : `${hardware}: ${reason}`;
+}

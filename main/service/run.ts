@@ -3,6 +3,7 @@ import type { Writable } from 'node:stream';
 import { isLocal, openWarning } from '../inspect/gdb/address.ts';
 import type { GdbServer } from '../inspect/gdb/server.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
+import { whyEmulated } from '../nvmm/registry.ts';
 import type { CrashReport, MachineStats, MachineStatus } from '../machine/protocol.ts';
 import type { SerialReader } from '../machine/serial-log.ts';
 import { connectCommand, openGdb } from './gdb.ts';
@@ -85,6 +86,7 @@ class Run {
       if (options.record !== null) writeFileSync(options.record, '');
       await this.listenToGdb();
       await machine.start(options.config);
+      await this.sayEmulated();
       if (options.timeout !== null) {
         timer = setTimeout(() => this.quit(Status.TIMEOUT), options.timeout * 1000);
       }
@@ -240,6 +242,16 @@ class Run {
     } else {
       this.streams.errors.write(`hash at ${event.instructions} instructions: ${event.hash}\n`);
     }
+  }
+
+  /** Who did not choose the emulator learns that it runs, and why. */
+  private async sayEmulated(): Promise<void> {
+    const { config, json } = this.options;
+    const chosen = config.backend !== 'auto' || config.deterministic !== undefined;
+    if (json || chosen || this.machine.status.backend !== 'emulated') return;
+    const { backends } = await import('../machine/backends.ts');
+    const reason = whyEmulated(backends, process.platform);
+    if (reason !== null) this.streams.errors.write(`Runs emulated. ${reason}\n`);
   }
 
   private sayStatus({ state, backend, message }: MachineStatus): void {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Backend } from '../../../main/nvmm/nvmm.ts';
-import { chooseBackend, reportBackends } from '../../../main/nvmm/registry.ts';
+import { chooseBackend, reportBackends, whyEmulated } from '../../../main/nvmm/registry.ts';
 
 const backend = (name: Backend['name'], reason: string | null): Backend => ({
   name,
@@ -23,6 +23,12 @@ describe('the registry of backends', () => {
   });
   it('says why there is none at all', () => {
     expect(() => chooseBackend([list[0]], 'auto')).toThrow('No backend is available. nvmm: not this system.');
+  });
+  it('tells what hardware lacks on this system', () => {
+    const lacking = [backend('nvmm', 'no library.'), backend('kvm', 'no device.')];
+    expect(whyEmulated(lacking, 'linux')).toBe('kvm: no device.');
+    expect(whyEmulated(lacking, 'netbsd')).toBe('nvmm: no library.');
+    expect(whyEmulated(list, 'linux')).toBeNull();
   });
   it('reports each', () => {
     expect(reportBackends(list)).toEqual([
