@@ -248,16 +248,6 @@ export class Cpu {
   setDescriptor(index: number, low: number, high: number): void {
     this.set64(this.segment(index, Segment.DESCRIPTOR), low, high);
   }
-  setSelector(index: number, selector: number): void {
-    this.set(this.segment(index, Segment.SELECTOR), selector & 0xffff);
-    this.setDescriptor(index, 0, 0);
-  }
-  setAttrib(index: number, attrib: number): void {
-    this.set(this.segment(index, Segment.ATTRIB), attrib);
-    this.setDescriptor(index, 0, 0);
-    this.changed |= 1 << index;
-  }
-
   /** The base of FS or GS, by what writes it alone. */
   setBase(index: number, low: number, high: number): void {
     this.set64(this.baseField(index), low, high);
