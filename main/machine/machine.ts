@@ -492,12 +492,11 @@ export class Machine implements MachineAccess, DebuggedMachine {
       this.pc.reset();
       if (!image) return;
       const rsdp = this.pc.writeTables();
-      for (let id = 0; id < this.config.vcpus; id++) {
-        const mailbox = new Mailbox(this.control, id);
-        resetState(mailbox.state);
-        mailbox.requestReload();
-      }
-      boot({ ram: this.ram, state: new Mailbox(this.control, 0).state, rsdp }, this.config.guest);
+      const mailboxes = Array.from({ length: this.config.vcpus }, (_, id) => new Mailbox(this.control, id));
+      for (const { state } of mailboxes) resetState(state);
+      boot({ ram: this.ram, state: mailboxes[0].state, rsdp }, this.config.guest);
+      // Only now: a paused vCPU's thread may wake at any time, and takes the state when it is told that there is one.
+      for (const mailbox of mailboxes) mailbox.requestReload();
     });
   }
 
