@@ -40,11 +40,19 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 }
 
+/* The one thread that a forked process begins with has another number than the one it was forked by. */
+static void forget_thread(void)
+{
+	own_tid = 0;
+}
+
 /* Takes the highest real-time signal that nobody handles. */
 int tick_init(void)
 {
 	if (tick_signal != 0)
 		return 0;
+	if (pthread_atfork(NULL, NULL, forget_thread) != 0)
+		return -1;
 	for (int number = SIGRTMAX - 1; number > SIGRTMIN; number--) {
 		struct sigaction action;
 		if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_DFL)

@@ -1,10 +1,11 @@
 /*
- * When the host gives no more: machines, host ranges, descriptors, address space, memory that is not there. Each is an
- * error with a sentence, and nothing stays behind: afterwards a machine works.
+ * When the host gives no more: machines, host ranges, descriptors, address space, locked memory, memory that is not
+ * there. Each is an error with a sentence, and nothing stays behind: afterwards a machine works.
  */
 #include "harness.h"
 
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 GUEST(spin)
 
@@ -115,6 +116,57 @@ static void address_space(void)
 #endif
 }
 
+/* Somebody whom the limit on locked memory holds for: it does not for root. 65534 is nobody. */
+static void become_nobody(rlim_t lockable)
+{
+	struct rlimit limit = {.rlim_cur = lockable, .rlim_max = lockable};
+	CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	if (geteuid() == 0)
+		CHECK(setresuid(65534, 65534, 65534) == 0);
+}
+
+static void join(pid_t child)
+{
+	int status;
+	CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+/*
+ * Locked memory. NVMM wires a guest's; KVM takes it page by page, so a machine works where nothing may be locked. A
+ * program that locks all it maps (mlockall) is told when its limit leaves no room for a run page.
+ */
+static void locked_memory(void)
+{
+	struct nvmm_machine mach;
+	struct nvmm_vcpu vcpu = {0};
+	pid_t child = fork();
+	if (child == 0) {
+		become_nobody(0);
+		works();
+		_exit(0);
+	}
+	join(child);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	child = fork();
+	if (child == 0) {
+		const size_t most = 16 * PAGE_SIZE;
+		CHECK(nvmm_machine_create(&mach) == 0);
+		become_nobody(most);
+		CHECK(mlockall(MCL_FUTURE) == 0);
+		/* The run page and its neighbours need more than what is left then. */
+		CHECK(mmap(NULL, most, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+		refused(nvmm_vcpu_create(&mach, 0, &vcpu), EAGAIN);
+		CHECK(strstr(nvmm_linux_reason(), "vCPU 0") != NULL);
+		CHECK(munlockall() == 0);
+		CHECK(nvmm_vcpu_create(&mach, 0, &vcpu) == 0);
+		_exit(0);
+	}
+	join(child);
+#else
+	(void)mach, (void)vcpu;
+#endif
+}
+
 /* Host memory that is not there, or goes away under the guest. */
 static void memory(void)
 {
@@ -149,8 +201,10 @@ int main(void)
 	works();
 	address_space();
 	works();
+	locked_memory();
+	works();
 	memory();
 	works();
-	printf("limits: machines, a vCPU made again, descriptors, address space, memory that is not there\n");
+	printf("limits: machines, a vCPU made again, descriptors, address space, locked memory, memory that is not there\n");
 	return 0;
 }
