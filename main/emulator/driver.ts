@@ -55,11 +55,13 @@ export class EmulatorNvmm implements Nvmm {
   private readonly assist: Assist;
   private readonly size: number;
   private readonly created = new Set<number>();
+  readonly dirtyPages: Uint8Array;
 
   /** `root`: passes the ownership check of every machine, as a node opened for writing only does. */
   constructor(memory: BackendMemory, options: { root?: boolean; translating?: Partial<Translating> } = {}) {
     this.memory = memory;
     this.tables = new Tables(memory);
+    this.dirtyPages = this.tables.dirty;
     this.owner = this.tables.newOwner();
     this.root = options.root ?? false;
     this.translating = { ...TRANSLATING, ...options.translating };
@@ -461,6 +463,7 @@ export class EmulatorNvmm implements Nvmm {
   hvaWritten(hva: number, size: number): void {
     const first = hva - (hva % PAGE);
     for (let page = first; page < hva + size; page += PAGE) {
+      this.dirtyPages[page / PAGE] = 1;
       if (!this.tables.isCode(page)) continue;
       this.tables.announce(page);
       for (const block of this.tables.usedBlocks()) this.kick(block);

@@ -60,6 +60,8 @@ export class Mmu {
   private readonly physical: PhysicalMap;
   /** Whether a host page holds decoded code: its entries are not filled for writing. */
   private readonly isCode: (hostPage: number) => boolean;
+  /** By number of host page: set where the guest can have written since its translations were forgotten. */
+  private readonly dirty: Uint8Array;
   /** Entries in use: those that a load of CR3 drops, and global ones. */
   private readonly filled = [new Places(FILLED_MAXIMUM), new Places(FILLED_MAXIMUM)] as const;
   /** Linear pages that the jump cache may know code of. */
@@ -88,10 +90,16 @@ export class Mmu {
   private pageLarge = false;
   private pageDirty = false;
 
-  constructor(cpu: Cpu, physical: PhysicalMap, isCode: (hostPage: number) => boolean) {
+  constructor(
+    cpu: Cpu,
+    physical: PhysicalMap,
+    isCode: (hostPage: number) => boolean,
+    dirty: Uint8Array,
+  ) {
     this.cpu = cpu;
     this.physical = physical;
     this.isCode = isCode;
+    this.dirty = dirty;
     this.writable = new Uint8Array(cpu.bytes.length / PAGE);
     const tables = (cpu.s + Area.TLB) >>> 2;
     for (let i = 0; i < TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES; i++) cpu.words[tables + 4 * i] = NO_TAG;
@@ -154,6 +162,7 @@ export class Mmu {
       this.exitProt = PROT_OF[access];
       return -1;
     }
+    if (access === Access.WRITE) this.dirty[host / PAGE] = 1;
     const writable = access !== Access.WRITE || (this.pageDirty && !this.isCode(host));
     if (writable && !(access !== Access.FETCH && this.watched?.(linear))) {
       const words = cpu.words;
@@ -310,6 +319,7 @@ export class Mmu {
 
   private orWord(host: number, bits: number): void {
     Atomics.or(this.cpu.words, host >>> 2, bits);
+    this.dirty[host >>> 12] = 1;
   }
 
   // ---- Flushing -----------------------------------------------------------------------------------------

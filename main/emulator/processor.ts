@@ -56,6 +56,8 @@ const CONTRIBUTORY: ReadonlySet<number> = new Set([0, 10, 11, 12, 13]);
 export interface Surroundings {
   readonly physical: PhysicalMap;
   readonly fallback: PhysicalFallback;
+  /** By number of host page: 1 where something may have been written (Nvmm.dirtyPages). */
+  readonly dirty: Uint8Array;
   /** Marks host pages that hold decoded code, for all writers to see. */
   markCode(hostPage: number, holds: boolean): void;
   /** Whether any vCPU has decoded code from a host page. */
@@ -196,7 +198,7 @@ export class Processor {
     this.cpuid = cpuid;
     this.world = world;
     this.counters = new Float64Array(memory.buffer, block.address + Field.COUNTERS, COUNTERS.length);
-    this.mmu = new Mmu(cpu, world.physical, world.isCode);
+    this.mmu = new Mmu(cpu, world.physical, world.isCode, world.dirty);
     this.linear = new LinearMemory(cpu, this.mmu, world.fallback, world.isCode, (host, bytes) =>
       this.codeWasWritten(host, bytes),
     );

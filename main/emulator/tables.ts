@@ -6,7 +6,7 @@ import { Area } from './state.ts';
  * The driver's tables in the private part of the shared memory: what NVMM's kernel module keeps for all of its
  * users. Every thread that opens the backend over the same memory sees the same machines.
  *
- *   header | ring of written code pages | map of pages with code | machines | vCPU blocks ...
+ *   header | ring of written code pages | map of pages with code | map of dirty pages | machines | vCPU blocks ...
  *
  * Numbers are 32-bit words; addresses are in pages of 4 KiB.
  */
@@ -23,6 +23,9 @@ const RING_BYTES = PAGE;
 
 /** A byte for each page of 4 GiB: bit n is set while vCPU block n (modulo 8) has decoded code from it. */
 const CODE_MAP_BYTES = 2 ** 20;
+
+/** A byte for each page of 4 GiB: not 0 when something may have been written there. */
+const DIRTY_MAP_BYTES = 2 ** 20;
 
 const MACHINE_BYTES = 32 * 1024;
 export const MachineWord = {
@@ -49,7 +52,7 @@ export const AREAS_MAXIMUM = (MACHINE_BYTES / 4 - MachineWord.AREAS) / AREA_WORD
 /** Bytes of decoded code that a vCPU may hold: half a million instructions; a boot of Debian decodes some 350,000. */
 const RECORD_BYTES = 16 * 2 ** 20;
 export const VCPU_BYTES = Math.ceil((Area.RECORDS + RECORD_BYTES) / PAGE) * PAGE;
-const FIXED_BYTES = HEADER_BYTES + RING_BYTES + CODE_MAP_BYTES + Limit.MACHINES * MACHINE_BYTES;
+const FIXED_BYTES = HEADER_BYTES + RING_BYTES + CODE_MAP_BYTES + DIRTY_MAP_BYTES + Limit.MACHINES * MACHINE_BYTES;
 
 /** Bytes of private memory for so many vCPUs, of all machines together. */
 export function privateBytes(vcpus: number): number {
@@ -80,6 +83,8 @@ export class Tables {
   private readonly start: number;
   private readonly ring: number;
   private readonly codeMap: number;
+  /** By number of host page. Whoever reads it clears it; vCPUs forget their translations then (Nvmm.dirtyPages). */
+  readonly dirty: Uint8Array;
   private readonly machines: number;
   private readonly blocks: number;
   private readonly blockLimit: number;
@@ -90,7 +95,9 @@ export class Tables {
     this.start = privateOffset;
     this.ring = privateOffset + HEADER_BYTES;
     this.codeMap = this.ring + RING_BYTES;
-    this.machines = this.codeMap + CODE_MAP_BYTES;
+    const dirtyMap = this.codeMap + CODE_MAP_BYTES;
+    this.dirty = this.bytes.subarray(dirtyMap, dirtyMap + DIRTY_MAP_BYTES);
+    this.machines = dirtyMap + DIRTY_MAP_BYTES;
     this.blocks = privateOffset + FIXED_BYTES;
     this.blockLimit = Math.floor((privateSize - FIXED_BYTES) / VCPU_BYTES);
     Atomics.compareExchange(this.words, (this.start >>> 2) + Header.MAGIC, 0, MAGIC);

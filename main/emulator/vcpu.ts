@@ -24,6 +24,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   readonly life: number;
   readonly physical = new PhysicalMap();
   readonly fallback: PhysicalFallback = this;
+  readonly dirty: Uint8Array;
   callbacks: AssistCallbacks = {};
   readonly cpuidEntries = new Map<number, CpuidConf>();
   eventCommitted = false;
@@ -47,6 +48,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     translating: Translating,
   ) {
     this.tables = tables;
+    this.dirty = tables.dirty;
     this.machid = machine.machid;
     this.vcpu = vcpu;
     this.block = block;

@@ -1,7 +1,7 @@
 import type { VcpuCapture } from './capture.ts';
 import type { Stop } from './debug.ts';
-import type { GuestRam } from './memory.ts';
 import { MachineError } from './errors.ts';
+import type { HistoryRam } from './history.ts';
 import { History } from './history.ts';
 import type { Pc } from './pc.ts';
 import type { Timeline } from './timeline.ts';
@@ -36,18 +36,16 @@ export class Backwards {
   private readonly timeline: Timeline;
   private readonly loop: Replayed;
   private readonly pc: Pc;
-  private readonly ram: GuestRam;
   private readonly history: History;
   private next = 0;
   private takenAt = 0;
   private lastCount = 0;
 
-  constructor(parts: { timeline: Timeline; loop: Replayed; pc: Pc; ram: GuestRam; limit: number }) {
+  constructor(parts: { timeline: Timeline; loop: Replayed; pc: Pc; ram: HistoryRam; limit: number }) {
     this.timeline = parts.timeline;
     this.loop = parts.loop;
     this.pc = parts.pc;
-    this.ram = parts.ram;
-    this.history = new History(parts.ram.bytes, parts.limit);
+    this.history = new History(parts.ram, parts.limit);
   }
 
   /** Before an entry: takes a checkpoint when it is time to. */
@@ -132,7 +130,6 @@ export class Backwards {
     this.loop.discard();
     this.timeline.rewind();
     const { vcpu, devices, inputs, count } = this.history.restore(index);
-    this.ram.rewritten();
     new Uint8Array(this.pc.arena.buffer).set(devices);
     this.pc.moved();
     this.timeline.replayFrom(inputs);

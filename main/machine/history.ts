@@ -9,29 +9,41 @@ export interface Checkpoint {
   vcpu: VcpuCapture;
   /** All device registers. */
   devices: Uint8Array;
-  /** Pages as they were here, of those that had changed when the next checkpoint was taken. */
-  changed: { at: number; bytes: Uint8Array }[];
+  /** Pages as they were here, of those that had changed when the next checkpoint was taken: by place in RAM. */
+  changed: Map<number, Uint8Array>;
 }
 
 const PAGE = 4096;
-/** Bytes that are compared at once, before the pages in them are. */
-const PIECE = 2 ** 20;
-/** What a checkpoint takes beside pages. */
-const FIXED_BYTES = 2 ** 20;
+/** What a vCPU's state and a checkpoint's own objects take beside devices and pages: some 3 KiB. */
+const FIXED_BYTES = 4096;
+/**
+ * A checkpoint may go when the gap that it leaves is at most this part of the way back to it: so a return into the past
+ * replays at most an eighth of what it goes back, and a minute has some 50 checkpoints.
+ */
+const GAP = 1 / 8;
+
+/** RAM as a history sees it. */
+export interface HistoryRam {
+  readonly bytes: Uint8Array;
+  /** A byte for each page: not 0 when it may have changed since that byte was cleared. */
+  readonly dirty: Uint8Array;
+  /** Says that a piece of it was written by hand. */
+  rewritten(at: number, size: number): void;
+}
 
 /**
  * The checkpoints of a machine, in memory. There is a copy of RAM as it was at the newest, and each older one has the
- * pages that were others then; beyond a bound the oldest goes.
+ * pages that were others then. Beyond a bound they become fewer, the oldest first.
  */
 export class History {
-  private readonly ram: Uint8Array;
+  private readonly ram: HistoryRam;
   private readonly limit: number;
   private shadow: Uint8Array | null = null;
   private readonly checkpoints: Checkpoint[] = [];
   private bytes = 0;
 
   /** `limit`: bytes of older pages, beside the copy of RAM. */
-  constructor(ram: Uint8Array, limit: number) {
+  constructor(ram: HistoryRam, limit: number) {
     this.ram = ram;
     this.limit = limit;
   }
@@ -51,61 +63,87 @@ export class History {
     this.bytes = 0;
   }
 
-  /** Takes one. */
+  /** Takes one. The vCPU has to forget its translations before it runs on. */
   take(checkpoint: Omit<Checkpoint, 'changed'>): void {
-    if (this.shadow === null) this.shadow = this.ram.slice();
-    else this.update(this.shadow, this.checkpoints.at(-1)!);
-    this.checkpoints.push({ ...checkpoint, changed: [] });
-    this.bytes += FIXED_BYTES;
-    while (this.bytes > this.limit && this.checkpoints.length > 1) {
-      this.bytes -= sizeOf(this.checkpoints.shift()!);
-    }
+    const { bytes, dirty } = this.ram;
+    if (this.shadow === null) this.shadow = bytes.slice();
+    else this.keep(this.shadow, this.checkpoints.at(-1)!);
+    dirty.fill(0);
+    const taken = { ...checkpoint, changed: new Map<number, Uint8Array>() };
+    this.checkpoints.push(taken);
+    this.bytes += sizeOf(taken);
+    while (this.bytes > this.limit && this.checkpoints.length > 1) this.shrink();
   }
 
-  /** Puts RAM back to where it was, and forgets what came later. */
+  /** Puts RAM back to where it was, and forgets what came later. The vCPU has to forget its translations, too. */
   restore(index: number): Checkpoint {
-    const { ram } = this;
+    const { dirty, bytes } = this.ram;
     const shadow = this.shadow!;
-    for (let at = 0; at < ram.length; at += PIECE) {
-      const end = at + PIECE;
-      if (Buffer.compare(ram.subarray(at, end), shadow.subarray(at, end)) !== 0) {
-        ram.set(shadow.subarray(at, end), at);
-      }
-    }
+    for (const at of pagesIn(dirty)) this.put(at, shadow.subarray(at, Math.min(at + PAGE, bytes.length)));
     while (this.checkpoints.length > index + 1) {
-      this.bytes -= sizeOf(this.checkpoints.pop()!) - this.undo(shadow);
+      this.bytes -= sizeOf(this.checkpoints.pop()!);
+      const { changed } = this.checkpoints.at(-1)!;
+      for (const [at, page] of changed) {
+        this.put(at, page);
+        shadow.set(page, at);
+        this.bytes -= page.length;
+      }
+      changed.clear();
     }
+    dirty.fill(0);
     return this.checkpoints[index];
   }
 
-  /** Goes back from the checkpoint that was dropped to the newest that is left; the bytes that this frees, negative. */
-  private undo(shadow: Uint8Array): number {
-    const { changed } = this.checkpoints.at(-1)!;
-    let freed = 0;
-    for (const { at, bytes } of changed.splice(0)) {
-      this.ram.set(bytes, at);
-      shadow.set(bytes, at);
-      freed -= bytes.length;
-    }
-    return freed;
+  /** What is there already stays, and so does code that was made of it. */
+  private put(at: number, page: Uint8Array): void {
+    const there = this.ram.bytes.subarray(at, at + page.length);
+    if (Buffer.compare(there, page) === 0) return;
+    there.set(page);
+    this.ram.rewritten(at, page.length);
   }
 
-  private update(shadow: Uint8Array, last: Checkpoint): void {
-    const { ram } = this;
-    for (let piece = 0; piece < ram.length; piece += PIECE) {
-      if (Buffer.compare(ram.subarray(piece, piece + PIECE), shadow.subarray(piece, piece + PIECE)) === 0) {
-        continue;
-      }
-      for (let at = piece; at < Math.min(piece + PIECE, ram.length); at += PAGE) {
-        const now = ram.subarray(at, at + PAGE);
-        const then = shadow.subarray(at, at + PAGE);
-        if (Buffer.compare(now, then) === 0) continue;
-        last.changed.push({ at, bytes: then.slice() });
-        this.bytes += PAGE;
-        then.set(now);
-      }
+  /** Takes the copy to now; `last` gets what was in it. */
+  private keep(shadow: Uint8Array, last: Checkpoint): void {
+    const { bytes, dirty } = this.ram;
+    for (const at of pagesIn(dirty)) {
+      const now = bytes.subarray(at, at + PAGE);
+      const then = shadow.subarray(at, at + PAGE);
+      if (Buffer.compare(now, then) === 0) continue;
+      last.changed.set(at, then.slice());
+      this.bytes += then.length;
+      then.set(now);
+    }
+  }
+
+  /** Forgets the checkpoint that is missed least. */
+  private shrink(): void {
+    const { checkpoints } = this;
+    const newest = checkpoints.at(-1)!.count;
+    let [best, least] = [0, GAP];
+    for (let i = 1; i < checkpoints.length - 1; i++) {
+      const gap = (checkpoints[i + 1].count - checkpoints[i - 1].count) / (newest - checkpoints[i].count);
+      if (gap < least) [best, least] = [i, gap];
+    }
+    const [gone] = checkpoints.splice(best, 1);
+    this.bytes -= sizeOf(gone);
+    if (best === 0) return;
+    // What had not changed from the one before to this one was the same there.
+    const { changed } = checkpoints[best - 1];
+    for (const [at, page] of gone.changed) {
+      if (changed.has(at)) continue;
+      changed.set(at, page);
+      this.bytes += page.length;
     }
   }
 }
 
-const sizeOf = ({ changed }: Checkpoint): number => FIXED_BYTES + changed.length * PAGE;
+/** Places of the pages that are marked. */
+function* pagesIn(dirty: Uint8Array): Generator<number> {
+  for (let page = dirty.indexOf(1); page >= 0; page = dirty.indexOf(1, page + 1)) yield page * PAGE;
+}
+
+function sizeOf({ changed, devices }: Checkpoint): number {
+  let size = FIXED_BYTES + devices.length;
+  for (const { length } of changed.values()) size += length;
+  return size;
+}

@@ -134,9 +134,9 @@ export class GuestRam implements GuestMemory {
     this.written = (hva, size) => nvmm.hvaWritten(hva, size);
   }
 
-  /** All of it may have changed by other means than these. */
-  rewritten(): void {
-    this.written(this.start, this.size);
+  /** A piece of `bytes`, or all of it, may have changed by other means than these. */
+  rewritten(at = 0, size = this.size): void {
+    this.written(this.start + at, size);
   }
 
   /** Gives the machine its memory. RAM is zero afterwards (hvaMap makes it so), so load images later. */

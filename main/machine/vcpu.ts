@@ -2,6 +2,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { randomFillSync } from 'node:crypto';
 import { chooseBackend } from '../nvmm/registry.ts';
 import { SerialRing } from '../devices/serial-ring.ts';
+import { Limit } from '../nvmm/constants.ts';
 import type { Backend, Machine, MachineHandle, Nvmm, Tier, Vcpu, VcpuHandle } from '../nvmm/nvmm.ts';
 import { backends } from './backends.ts';
 import { Backwards } from './backwards.ts';
@@ -144,7 +145,14 @@ function start(port: NonNullable<typeof parentPort>, data: VcpuStart): void {
   loop.disks = exact?.disks ?? [];
   const history = exact?.config.history ?? 0;
   if (timeline !== null && history > 0) {
-    loop.backwards = new Backwards({ timeline, loop, pc, ram, limit: history });
+    const first = ram.start / Limit.PAGE;
+    const dirty = nvmm.dirtyPages?.subarray(first, first + ram.size / Limit.PAGE);
+    if (dirty === undefined) throw new Error(`${nvmm.backend} does not tell what a guest writes`);
+    const rewritten = (at: number, size: number): void => ram.rewritten(at, size);
+    loop.backwards = new Backwards({
+      ...{ timeline, loop, pc, limit: history },
+      ram: { bytes: ram.bytes, dirty, rewritten },
+    });
   }
   say({ kind: 'ready', vcpu: data.vcpu, handle: nvmm.vcpuShare(vcpu) });
   loop.run();

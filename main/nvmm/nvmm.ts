@@ -206,6 +206,12 @@ export interface Nvmm {
    * RDSEED. Absent where instructions can't be counted: hardware counts neither exactly nor the same each time.
    */
   countInstructions?(machine: Machine, vcpu: Vcpu, random: () => number): InstructionTime;
+  /**
+   * A byte for each page of the BackendMemory: 1 when the guest, or somebody who said so (hvaWritten), may have written
+   * there since it was cleared. Who clears it does that while no vCPU runs, and sets all areas of every vCPU's state
+   * before one does. Absent where nobody keeps count.
+   */
+  readonly dirtyPages?: Uint8Array;
   /** Ends this thread's use. The last close of the owner destroys its machines. */
   close(): void;
 }

@@ -11,8 +11,8 @@ import { deterministicMachine } from './deterministic-machine.ts';
 const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
 const MIB = 2 ** 20;
 
-async function start(guest: GuestSource, memory: number) {
-  const made = await deterministicMachine(guest, memory, { history: 64 * MIB });
+async function start(guest: GuestSource, memory: number, history = 64 * MIB) {
+  const made = await deterministicMachine(guest, memory, { history });
   return { ...made, target: new DebugTarget(made.machine, 1, true) };
 }
 
@@ -58,20 +58,28 @@ describe('backwards', () => {
 
   const kernel = join(root, '.cache/guests/vmlinuz-cloud');
   it.runIf(existsSync(kernel))(
-    `in Linux, over a checkpoint${existsSync(kernel) ? '' : ' (npm run fetch:guests fetches it)'}`,
+    `in Linux, over many checkpoints${existsSync(kernel) ? '' : ' (npm run fetch:guests fetches it)'}`,
     { timeout: 120_000 },
     async () => {
       const initrd = join(root, '.cache/guests/initrd-amd64.gz');
       const linux: GuestSource = { kind: 'linux', kernel, initrd, append: 'console=ttyS0' };
-      const { machine, target, hash, runTo } = await start(linux, 128 * MIB);
-      const early = await runTo(70_000_000);
-      const late = await runTo(80_000_000);
-      const { rip } = await target.readState(0);
-      await target.back('step');
-      expect((await hash()).instructions).toBe(79_999_999);
-      await target.step(0);
-      expect((await target.readState(0)).gpr(Gpr.RIP)).toBe(rip);
-      expect([(await hash()).hash, early.hash === late.hash]).toEqual([late.hash, false]);
+      const { machine, target, hash, runTo } = await start(linux, 128 * MIB, 1024 * MIB);
+      const hashes = new Map<number, string>();
+      for (const at of [80_000_000, 150_000_000, 290_000_000]) {
+        const there = await runTo(at);
+        hashes.set(at, there.hash);
+        const { rip } = await target.readState(0);
+        await target.back('step');
+        expect((await hash()).instructions).toBe(at - 1);
+        await target.step(0);
+        expect((await target.readState(0)).gpr(Gpr.RIP)).toBe(rip);
+        expect(await hash()).toEqual(there);
+      }
+      expect(new Set(hashes.values()).size).toBe(3);
+      // All the way back, through every checkpoint, and again.
+      expect((await target.reverse!.goOn()).begin).toBe(true);
+      expect((await hash()).instructions).toBe(0);
+      for (const [at, wanted] of hashes) expect((await runTo(at)).hash).toBe(wanted);
       await machine.powerOff();
     },
   );
