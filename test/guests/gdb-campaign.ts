@@ -30,7 +30,7 @@ const wanted = [
   'kernel_clone',
   'linux_banner',
   'jiffies_64',
-  '__x64_sys_uname',
+  '__x64_sys_newuname',
 ];
 
 console.log(`backend ${backend}: asking the kernel for its symbols`);
@@ -75,7 +75,7 @@ const said = await gdb(
       'continue',
       'info watchpoints',
       'delete',
-      'hbreak __x64_sys_uname',
+      'hbreak __x64_sys_newuname',
       'continue',
     ],
     ...['p $fs_base != 0', 'p $cs', 'info threads', 'delete', 'monitor exits 5', 'monitor memory', 'detach'],
@@ -90,7 +90,7 @@ for (const pattern of [
   /Breakpoint 2, 0xffffffff[0-9a-f]+ in kernel_clone \(\)/,
   /STEPS 0xffffffff[0-9a-f]+.*\n to 0xffffffff[0-9a-f]+/,
   /Hardware watchpoint 3: .*\n\nOld value = \d+\nNew value = \d+/,
-  /Breakpoint 4, 0xffffffff[0-9a-f]+ in __x64_sys_uname \(\)/,
+  /Breakpoint 4, 0xffffffff[0-9a-f]+ in __x64_sys_newuname \(\)/,
   /\[Inferior 1 .* detached\]/,
 ]) {
   if (!pattern.test(said)) throw new Error(`gdb did not say ${pattern}`);
