@@ -33,7 +33,8 @@ export interface HistoryRam {
 
 /**
  * The checkpoints of a machine, in memory. There is a copy of RAM as it was at the newest, and each older one has the
- * pages that were others then. Beyond a bound they become fewer, the oldest first.
+ * pages that were others then. Beyond a bound they become fewer; the newest two stay, whatever they take, so that there is
+ * always a way back.
  */
 export class History {
   private readonly ram: HistoryRam;
@@ -72,7 +73,7 @@ export class History {
     const taken = { ...checkpoint, changed: new Map<number, Uint8Array>() };
     this.checkpoints.push(taken);
     this.bytes += sizeOf(taken);
-    while (this.bytes > this.limit && this.checkpoints.length > 1) this.shrink();
+    while (this.bytes > this.limit && this.checkpoints.length > 2) this.shrink();
   }
 
   /** Puts RAM back to where it was, and forgets what came later. The vCPU has to forget its translations, too. */

@@ -8,7 +8,8 @@
  *   step back             of one instruction, after a minute of a busy guest of a deterministic machine
  *
  * beside a memcpy of the same bytes, the same bytes written to a plain file and forced to the disk, and QEMU's savevm and
- * loadvm under TCG (which stop the guest for all of it). All sides in turn, medians; ratios are to the memcpy.
+ * loadvm under TCG (which stop the guest for all of it). All sides in turn, medians; ratios are to the memcpy. The steps
+ * back come first and alone: the guests of the others never rest, and would take their minute from it.
  *
  *   npm run bench:snapshot -- [--memory MIB, default 512] [--runs 5] [--seconds 60: before the steps back]
  */
@@ -48,23 +49,29 @@ function guest(): Buffer {
 const file = join(folder, 'guest.bin');
 writeFileSync(file, guest());
 const bench = { memory: memory * MIB, file, folder };
-const sides: Side[] = [copying(bench)];
+const sides: Side[] = [];
 const times = new Map<string, number[]>();
+
+async function round(side: Side): Promise<void> {
+  for (const [what, ms] of Object.entries(await side.round())) {
+    const key = `${side.name} ${what}`;
+    times.set(key, [...(times.get(key) ?? []), ms]);
+  }
+}
+
 try {
+  if (seconds > 0) {
+    const back = await stepBack(seconds, bench);
+    for (let run = 0; run < runs; run++) await round(back);
+    await back.end();
+  }
+  sides.push(copying(bench));
   for (const { name } of backends.filter((backend) => backend.unavailable() === null)) {
     sides.push(await vitrine(name, bench));
   }
   if (hasQemu()) sides.push(await qemu(bench));
   else console.log('QEMU is not installed: measured without it.');
-  if (seconds > 0) sides.push(await stepBack(seconds, bench));
-  for (let run = 0; run < runs; run++) {
-    for (const side of sides) {
-      for (const [what, ms] of Object.entries(await side.round())) {
-        const key = `${side.name} ${what}`;
-        times.set(key, [...(times.get(key) ?? []), ms]);
-      }
-    }
-  }
+  for (let run = 0; run < runs; run++) for (const side of sides) await round(side);
   const copy = median(times.get('memcpy copy')!);
   console.log(`${memory} MiB in use, ${runs} runs, medians; memcpy ${copy.toFixed(1)} ms`);
   for (const [key, values] of times) {

@@ -62,6 +62,16 @@ describe('a history of checkpoints', () => {
     expect(dirty.indexOf(1)).toBe(-1);
   });
 
+  it('has a way back from its newest checkpoint, whatever that takes', () => {
+    const { history, write, take } = machine(PAGE);
+    for (let count = 1; count <= 3; count++) {
+      for (let page = 0; page < PAGES; page++) write(page, count);
+      take(count);
+    }
+    expect(history.count(history.before(2))).toBe(2);
+    expect(history.before(1)).toBe(-1);
+  });
+
   it('has more checkpoints of late than of long ago, and still some of long ago', () => {
     const { history, write, take } = machine(400 * PAGE);
     for (let count = 1; count <= 1000; count++) {
