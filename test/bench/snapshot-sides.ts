@@ -23,7 +23,7 @@ export interface Bench {
 
 export interface Side {
   name: string;
-  /** One round: times in ms. */
+  /** One round: times in ms. A guest stands still between its rounds: it would take the processor from the others. */
   round(): Promise<Record<string, number>>;
   end(): Promise<void>;
 }
@@ -42,10 +42,12 @@ export async function vitrine(backend: 'emulated' | 'kvm' | 'nvmm', bench: Bench
   };
   await machine.start(config);
   while ((await newest(machine)).number < 0) await delay(10);
+  await machine.pause();
   let number = 0;
   return {
     name: backend,
     round: async () => {
+      await machine.resume();
       const taken = join(bench.folder, `${backend}${++number}`);
       mkdirSync(taken);
       const title = { id: 's', name: '', createdAt: 0, parent: null, writtenBy: 'bench', console: '' };
@@ -63,6 +65,7 @@ export async function vitrine(backend: 'emulated' | 'kvm' | 'nvmm', bench: Bench
       const restore = performance.now() - restored;
       // Its pages are checked behind the guest's back: not while the other side is measured.
       await delay(2000);
+      await machine.pause();
       rmSync(taken, { recursive: true });
       return { pause: pausedMs, write, 'restore, answered': answered, 'restore, first exit': restore };
     },
@@ -121,12 +124,15 @@ export async function qemu({ memory, file, folder }: Bench): Promise<Side> {
     return performance.now() - start;
   };
   await delay(500);
+  await command('stop');
   return {
     name: 'QEMU TCG',
     round: async () => {
+      await command('cont');
       const write = await command('savevm bench');
       const restore = await command('loadvm bench');
       await command('delvm bench');
+      await command('stop');
       return { pause: write, write, restore };
     },
     end: async () => {
