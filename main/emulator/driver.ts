@@ -461,12 +461,13 @@ export class EmulatorNvmm implements Nvmm {
   }
 
   hvaWritten(hva: number, size: number): void {
-    const first = hva - (hva % PAGE);
-    for (let page = first; page < hva + size; page += PAGE) {
-      this.dirtyPages[page / PAGE] = 1;
-      if (!this.tables.isCode(page)) continue;
-      this.tables.announce(page);
-      for (const block of this.tables.usedBlocks()) this.kick(block);
+    const { tables } = this;
+    const first = Math.floor(hva / PAGE);
+    const end = Math.ceil((hva + size) / PAGE);
+    this.dirtyPages.fill(1, first, end);
+    for (let page = tables.nextCode(first, end); page < end; page = tables.nextCode(page + 1, end)) {
+      tables.announce(page * PAGE);
+      for (const block of tables.usedBlocks()) this.kick(block);
     }
   }
 

@@ -52,7 +52,8 @@ export const AREAS_MAXIMUM = (MACHINE_BYTES / 4 - MachineWord.AREAS) / AREA_WORD
 /** Bytes of decoded code that a vCPU may hold: half a million instructions; a boot of Debian decodes some 350,000. */
 const RECORD_BYTES = 16 * 2 ** 20;
 export const VCPU_BYTES = Math.ceil((Area.RECORDS + RECORD_BYTES) / PAGE) * PAGE;
-const FIXED_BYTES = HEADER_BYTES + RING_BYTES + CODE_MAP_BYTES + DIRTY_MAP_BYTES + Limit.MACHINES * MACHINE_BYTES;
+const FIXED_BYTES =
+  HEADER_BYTES + RING_BYTES + CODE_MAP_BYTES + DIRTY_MAP_BYTES + Limit.MACHINES * MACHINE_BYTES;
 
 /** Bytes of private memory for so many vCPUs, of all machines together. */
 export function privateBytes(vcpus: number): number {
@@ -223,6 +224,16 @@ export class Tables {
   }
   isCode(hostPage: number): boolean {
     return this.bytes[this.codeCell(hostPage)] !== 0;
+  }
+  /** Number of the first host page with code from page `first` on; `end` when there is none before it. */
+  nextCode(first: number, end: number): number {
+    const { bytes, words, codeMap } = this;
+    for (let page = first; page < end; page++) {
+      // Mostly there is none in many pages: a restore asks for all of RAM.
+      while ((page & 3) === 0 && page + 4 <= end && words[(codeMap + page) >>> 2] === 0) page += 4;
+      if (page < end && bytes[codeMap + page] !== 0) return page;
+    }
+    return end;
   }
   /** Whether another vCPU than `block` has code from a page. */
   isCodeElsewhere(hostPage: number, block: number): boolean {
