@@ -20,6 +20,12 @@ const MOST_DOUBLINGS = 14;
 const OFTEN = 8;
 /** Writes to such a page, one after another and with no code decoded from it meanwhile, after which it is data again. */
 const IDLE_WRITES = 16;
+/**
+ * Writes beside a page's code after which that is forgotten: a write costs some microseconds as long as it is there, and
+ * decoding it again some 50. Where it is needed again, and data are written beside it again, it stays the longer each time.
+ */
+const PATIENCE = 48;
+const PATIENCE_GROWTH = 4;
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
 
@@ -44,6 +50,8 @@ export interface Block {
 /** A host page that code was decoded from. */
 interface CodePage {
   readonly blocks: Block[];
+  /** Where in it code may be: nothing is looked for where none is. */
+  readonly granules: Uint8Array;
   /** How many of them are. */
   live: number;
   /** Whether the page counts as code: what is written to it goes through here. */
@@ -52,7 +60,13 @@ interface CodePage {
   rewrites: number;
   /** Writes since its last block was dropped. */
   idleWrites: number;
+  /** Writes to it that met no code, and how many of them it takes until its code is forgotten. */
+  besides: number;
+  patience: number;
 }
+
+/** Bytes: a few instructions. A page has 256, which is soon looked through. */
+const GRANULE = 16;
 
 /** Records at the start of the area that are used again and again: of an instruction that is stepped, or is none. */
 const RESERVED_RECORDS = 4;
@@ -193,7 +207,17 @@ export class Blocks {
   private codePage(hostPage: number): CodePage {
     let page = this.pages.get(hostPage);
     if (page === undefined) {
-      page = { blocks: [], live: 0, isCode: false, rewrites: 0, idleWrites: 0 };
+      const granules = new Uint8Array(PAGE / GRANULE);
+      page = {
+        blocks: [],
+        granules,
+        live: 0,
+        isCode: false,
+        rewrites: 0,
+        idleWrites: 0,
+        besides: 0,
+        patience: PATIENCE,
+      };
       this.pages.set(hostPage, page);
     }
     page.idleWrites = 0;
@@ -236,8 +260,10 @@ export class Blocks {
   /** Puts a block on its pages' lists. */
   private list(block: Block): void {
     for (const hostPage of pagesOf(block)) {
-      const { blocks } = this.pages.get(hostPage)!;
+      const { blocks, granules } = this.pages.get(hostPage)!;
       if (!blocks.includes(block)) blocks.push(block);
+      const [from, to] = bytesIn(block, hostPage);
+      granules.fill(1, Math.floor(from / GRANULE), Math.ceil(to / GRANULE));
     }
   }
 
@@ -429,11 +455,19 @@ export class Blocks {
     const page = this.pages.get(hostPage);
     if (page === undefined || !page.isCode) return;
     const before = page.live;
-    for (const block of page.blocks) {
-      if (block.live && overlaps(block, hostPage, offset, offset + length)) this.drop(block);
+    if (hasGranules(page, offset, offset + length)) {
+      for (const block of page.blocks) {
+        if (block.live && overlaps(block, hostPage, offset, offset + length)) this.drop(block);
+      }
     }
     if (page.live < before) page.rewrites++;
+    else if (page.live > 0 && ++page.besides >= page.patience) {
+      page.besides = 0;
+      page.patience *= PATIENCE_GROWTH;
+      for (const block of page.blocks) if (block.live) this.drop(block);
+    }
     if (page.live > 0) return;
+    page.granules.fill(0);
     // Taking writing away again costs a search of the translation tables: what is rewritten often stays without.
     if (page.rewrites >= OFTEN && ++page.idleWrites < IDLE_WRITES) return;
     page.isCode = false;
@@ -467,6 +501,18 @@ export class Blocks {
 function pagesOf({ host, tail }: Block): number[] {
   const page = host - (host % PAGE);
   return tail === null || tail.page === page ? [page] : [page, tail.page];
+}
+
+/** The bytes [from, to) of a host page between which a block's are. */
+function bytesIn({ host, start, end, tail }: Block, hostPage: number): [from: number, to: number] {
+  const own = host - (host % PAGE) === hostPage;
+  const rest = tail !== null && tail.page === hostPage;
+  return [own && !rest ? start : 0, Math.max(own ? end : 0, rest ? tail.end : 0)];
+}
+
+function hasGranules({ granules }: CodePage, from: number, to: number): boolean {
+  for (let at = Math.floor(from / GRANULE); at * GRANULE < to; at++) if (granules[at] !== 0) return true;
+  return false;
 }
 
 /** Whether a block has any of the bytes [from, to) of a host page. */

@@ -90,7 +90,7 @@ export class LinearMemory {
 
   private fill(piece: { host: number; gpa: number; bytes: number }, to: number): boolean {
     if (piece.host < 0) return this.fallback.read(piece.gpa, piece.bytes, to);
-    this.cpu.bytes.copyWithin(to, piece.host, piece.host + piece.bytes);
+    this.copy(to, piece.host, piece.bytes);
     return true;
   }
 
@@ -125,9 +125,17 @@ export class LinearMemory {
   private drain(piece: { host: number; gpa: number; bytes: number }, from: number): boolean {
     const { host, bytes } = piece;
     if (host < 0) return this.fallback.write(piece.gpa, bytes, from);
-    this.cpu.bytes.copyWithin(host, from, from + bytes);
+    this.copy(host, from, bytes);
     if (this.isCode(host - (host % PAGE))) this.onCodeWritten(host, bytes);
     return true;
+  }
+
+  /** Copies few bytes of host memory: the engine's copyWithin costs ten times as much. Aligned words stay whole. */
+  copy(to: number, from: number, bytes: number): void {
+    const { bytes: memory, words } = this.cpu;
+    if (((to | from | bytes) & 3) === 0) {
+      for (let i = 0; i < bytes; i += 4) words[(to + i) >>> 2] = words[(from + i) >>> 2];
+    } else for (let i = 0; i < bytes; i++) memory[to + i] = memory[from + i];
   }
 
   // ---- For helpers --------------------------------------------------------------------------------------

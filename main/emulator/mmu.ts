@@ -37,6 +37,11 @@ const DROPPED_JUMP_HIGH = 0x7ffffffe;
 /** Bits of the upper half of a key that the salt of a context leaves alone. */
 const SALT_FREE = 0x000fffff;
 const PAGE = 4096;
+/** Words of a translation table. */
+const PLACES = 4 * TLB_ENTRIES;
+/** In place of an entry's place in its table. */
+const NO_PLACE = -1;
+const MANY_PLACES = -2;
 /** In the fourth word of an entry, beside the host page: the translation came from a large page; it is global. */
 const LARGE = 1;
 const GLOBAL = 2;
@@ -81,8 +86,10 @@ export class Mmu {
   watched: ((linear: number) => boolean) | undefined;
   misses = 0;
 
-  /** By number of host page: whether there may be a translation for writing to it. */
-  private readonly writable: Uint8Array;
+  /** By number of host page: the place of the entries that let it be written, if any do; NO_PLACE, or MANY_PLACES. */
+  private readonly writable: Int32Array;
+  /** Index of the first word of the translation tables, which lie one behind the other. */
+  private readonly tables: number;
 
   /** Results of the last walk. */
   private pageGpa = 0;
@@ -90,19 +97,15 @@ export class Mmu {
   private pageLarge = false;
   private pageDirty = false;
 
-  constructor(
-    cpu: Cpu,
-    physical: PhysicalMap,
-    isCode: (hostPage: number) => boolean,
-    dirty: Uint8Array,
-  ) {
+  constructor(cpu: Cpu, physical: PhysicalMap, isCode: (hostPage: number) => boolean, dirty: Uint8Array) {
     this.cpu = cpu;
     this.physical = physical;
     this.isCode = isCode;
     this.dirty = dirty;
-    this.writable = new Uint8Array(cpu.bytes.length / PAGE);
-    const tables = (cpu.s + Area.TLB) >>> 2;
-    for (let i = 0; i < TlbSet.COUNT * TlbKind.COUNT * TLB_ENTRIES; i++) cpu.words[tables + 4 * i] = NO_TAG;
+    this.writable = new Int32Array(cpu.bytes.length / PAGE).fill(NO_PLACE);
+    this.tables = (cpu.s + Area.TLB) >>> 2;
+    const words = TlbSet.COUNT * TlbKind.COUNT * PLACES;
+    for (let i = 0; i < words; i += 4) cpu.words[this.tables + i] = NO_TAG;
     const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
     for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
       cpu.words[cache + 4 * i] = -1;
@@ -175,10 +178,36 @@ export class Mmu {
       words[at + 1] = high;
       words[at + 2] = host - (low & ~0xfff);
       words[at + 3] = host | (this.pageLarge ? LARGE : 0) | (this.pageGlobal ? GLOBAL : 0);
-      if (access === Access.WRITE) this.writable[host / PAGE] = 1;
+      if (access === Access.WRITE) this.noteWritable(host, at);
       if (this.pageLarge) this.largeIn.add(gigabyte(low, high));
     }
     return host + (low & 0xfff);
+  }
+
+  /** Remembers the place of an entry, which the tables of all rights have in common, for writing to a host page. */
+  private noteWritable(hostPage: number, at: number): void {
+    const place = (at - this.tables) & (PLACES - 1);
+    const known = this.writable[hostPage / PAGE];
+    if (known === place) return;
+    const others = known !== NO_PLACE && (known === MANY_PLACES || this.isWritableBy(known, hostPage));
+    this.writable[hostPage / PAGE] = others ? MANY_PLACES : place;
+  }
+
+  private isWritableBy(place: number, hostPage: number): boolean {
+    for (let set = 0; set < TlbSet.COUNT; set++) {
+      if (this.leadsTo(this.writingTable(set) + place, hostPage)) return true;
+    }
+    return false;
+  }
+
+  private writingTable(set: number): number {
+    return (this.cpu.s + tlbOffset(set, TlbKind.WRITE)) >>> 2;
+  }
+
+  /** Whether an entry of the translation tables is one to this host page. */
+  private leadsTo(at: number, hostPage: number): boolean {
+    const { words } = this.cpu;
+    return words[at] !== NO_TAG && (words[at + 3] & ~0xfff) === (hostPage | 0);
   }
 
   private fault(linear: number, error: number): false {
@@ -380,14 +409,15 @@ export class Mmu {
 
   /** Takes writing away from every translation to a host page that now holds code. */
   protect(hostPage: number): void {
-    const words = this.cpu.words;
-    if (this.writable[hostPage / PAGE] === 0) return;
-    this.writable[hostPage / PAGE] = 0;
+    const { words } = this.cpu;
+    const known = this.writable[hostPage / PAGE];
+    this.writable[hostPage / PAGE] = NO_PLACE;
+    if (known === NO_PLACE) return;
+    const [first, end] = known === MANY_PLACES ? [0, PLACES] : [known, known + 1];
     for (let set = 0; set < TlbSet.COUNT; set++) {
-      const start = (this.cpu.s + tlbOffset(set, TlbKind.WRITE)) >>> 2;
-      for (let i = 0; i < TLB_ENTRIES; i++) {
-        const at = start + 4 * i;
-        if (words[at] !== NO_TAG && (words[at + 3] & ~0xfff) === (hostPage | 0)) words[at] = NO_TAG;
+      const table = this.writingTable(set);
+      for (let at = table + first; at < table + end; at += 4) {
+        if (this.leadsTo(at, hostPage)) words[at] = NO_TAG;
       }
     }
   }

@@ -152,7 +152,6 @@ export class Processor {
 
   intWindow = false;
   nmiWindow = false;
-  nmiBlocked = false;
   /** The next instruction runs in an interrupt shadow. */
   shadow = false;
   /** An event whose delivery was interrupted by an exit, or that was injected and waits for the run. */
@@ -214,6 +213,7 @@ export class Processor {
         modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
         ending: (_s, record, number) => this.ending(record, number),
+        find: () => this.find(),
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );
@@ -296,7 +296,7 @@ export class Processor {
     const host = this.linear.forRead(linear, bytes, user, cpu.tlbSet);
     if (host <= 0) return this.leaveWith(host);
     const bounce = cpu.s + Field.BOUNCE;
-    if (host !== bounce) cpu.bytes.copyWithin(bounce, host, host + bytes);
+    if (host !== bounce) this.linear.copy(bounce, host, bytes);
     return bounce;
   }
 
@@ -446,6 +446,15 @@ export class Processor {
     if (record < 0) return this.locateFailed();
     if (!single) this.connect(record, linearLow, Math.floor(linear / TWO_32) | 0);
     return record;
+  }
+
+  /** The record for RIP, for generated code that goes on there; 0 when the run loop has to look around first. */
+  private find(): number {
+    const { cpu, inspector } = this;
+    if (inspector.hasCode || this.intWindow) return 0;
+    if (cpu.get(Field.LINK_FROM) !== 0) this.noteLinkPage();
+    // What is wrong with it the run loop finds again.
+    return Math.max(0, this.locate(false));
   }
 
   private readonly nextPage = (): number => {
@@ -680,6 +689,14 @@ export class Processor {
     this.translator.poll(now);
     this.grant();
     return this.cpu.get(Field.BUDGET) > 0;
+  }
+
+  /** From the delivery of an NMI until the next IRET no other is taken. */
+  get nmiBlocked(): boolean {
+    return this.cpu.get(Field.NMI_BLOCKED) !== 0;
+  }
+  set nmiBlocked(blocked) {
+    this.cpu.set(Field.NMI_BLOCKED, blocked ? 1 : 0);
   }
 
   private inShadow(): boolean {

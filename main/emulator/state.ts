@@ -120,6 +120,8 @@ export const Field = {
   /** Base of the stack segment as addressing uses it is Slot.SEGMENT_BASE + 2. */
   /** Nonzero: an interrupt window is armed, so code that sets IF leaves the block. */
   WINDOW_ARMED: 0x380,
+  /** Nonzero from the delivery of an NMI until the next IRET. */
+  NMI_BLOCKED: 0x384,
   /** Instructions retired before the current run of blocks: 64-bit. */
   RETIRED: 0x388,
   /** RFLAGS.DF as a step: +1 or -1, 64 bits. */

@@ -568,6 +568,12 @@ export class Emitter {
     this.setField32(Field.BUDGET, value);
   }
 
+  /** Whether more instructions may be run after this one before the run loop looks around. */
+  goesOn(): I32 {
+    const left = i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), 1));
+    return i32.ge_s(i32.or(left, this.field32(Field.PENDING)), 0);
+  }
+
   /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
   protected retire(self: number): I32 {
     const left = this.f.let(i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self)));
@@ -657,7 +663,11 @@ export class Emitter {
     const low = f.let(i32.wrap(linear));
     const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
     const entry = f.let(i32.add(this.field32(Field.JUMP_CACHE), i32.shl(hash, 4)));
-    f.if(i64.ne(i64.load(entry), key), () => f.return(i32.const(Leave.LOOKUP)));
+    f.if(i64.ne(i64.load(entry), key), () => {
+      const found = f.let(call(this.callees('find'), 'i32', this.s));
+      f.if(i32.eqz(found), () => f.return(i32.const(Leave.LOOKUP)));
+      f.returnCallIndirect(HANDLER, i32.load(found, Record.HANDLER), this.s, found);
+    });
     this.setField64(Field.SLOTS + 8 * Slot.CODE_BASE, i64.sub(rip, i64.and(linear, 4095)));
     const record = f.let(i32.load(entry, 8));
     f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), this.s, record);

@@ -20,5 +20,7 @@ export const SERVICES = {
   helper: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
   /** The same for one that ends its block: 0 to go on at RIP, wherever that leads. */
   ending: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
+  /** (s): the record of the instruction at RIP, or 0 when the run loop has to see to it. */
+  find: { parameters: ['i32'], result: 'i32' },
 } as const satisfies Record<string, Signature>;
 export type Service = keyof typeof SERVICES;

@@ -2,7 +2,7 @@ import type { Callees } from '../generate/emitter.ts';
 import { ENTER } from '../generate/handlers.ts';
 import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
-import type { FunctionBuilder, Label } from '../wasm/module.ts';
+import { call, type FunctionBuilder, type Label } from '../wasm/module.ts';
 import { FlagVariables, SETTLE } from './lazy-flags.ts';
 
 const REGISTERS = 16;
@@ -165,13 +165,21 @@ export class RegionFunction {
     const low = f.let(i32.wrap(linear));
     const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
     const entry = f.let(i32.add(i32.load(s, Field.JUMP_CACHE), i32.shl(hash, 4)));
-    f.if(i64.ne(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))), () => {
-      f.store64(s, rip, Field.RIP);
-      f.set(this.code, i32.const(Leave.LOOKUP));
-      f.break(this.leaving);
-    });
-    f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
-    f.set(this.target, i32.load(entry, 8));
+    f.if(
+      i64.eq(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))),
+      () => {
+        f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
+        f.set(this.target, i32.load(entry, 8));
+      },
+      () => {
+        f.store64(s, rip, Field.RIP);
+        f.set(this.target, call(this.callees('find'), 'i32', s));
+        f.if(i32.eqz(this.target), () => {
+          f.set(this.code, i32.const(Leave.LOOKUP));
+          f.break(this.leaving);
+        });
+      },
+    );
   }
 
   /** Nonzero, with its sign, when somebody wants the run loop to look around or the budget is used up. */

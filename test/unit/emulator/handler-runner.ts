@@ -84,6 +84,7 @@ export class HandlerRunner implements CaseRunner {
       helper: () => {
         throw new Error('a helper was called');
       },
+      find: () => 0,
     };
     this.handlers = new Handlers(this.memory, services, groups);
     for (const kind of [TlbKind.READ, TlbKind.WRITE]) {

@@ -7,7 +7,14 @@ import { carryFlag, condition, setCarry } from '../flags.ts';
 import type { Form } from '../form.ts';
 import type { Meaning, Semantics, SemanticsGroup } from '../semantics.ts';
 import { moveToSegment, popSegment, staysInBlock } from './segments.ts';
-import { popFlags, quickSyscall, quickSysenter, quickSysexit, quickSysret } from './system-calls.ts';
+import {
+  popFlags,
+  quickInterruptReturn,
+  quickSyscall,
+  quickSysenter,
+  quickSysexit,
+  quickSysret,
+} from './system-calls.ts';
 
 /** The record that the decoder puts after a block's last instruction: goes on to the next block. */
 export const JOIN = 'join';
@@ -362,7 +369,7 @@ export const control: SemanticsGroup = {
     jmpf: ends('farJump', farPointer),
     callf: ends('farCall', farPointer),
     retf: ends('farReturn'),
-    iret: ends('interruptReturn'),
+    iret: ends('interruptReturn', quickInterruptReturn),
     int: interrupt(0),
     int3: interrupt(3),
     int1: interrupt(1),

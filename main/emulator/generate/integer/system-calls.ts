@@ -8,8 +8,9 @@ import { Context } from '../form.ts';
 
 /**
  * SYSCALL and SYSRET between 64-bit programs and a 64-bit kernel, SYSENTER and SYSEXIT between flat 32-bit ones, without
- * leaving generated code: of a call to the kernel they are what costs most. All other cases are the helpers', and so are
- * flags that change more than themselves.
+ * leaving generated code: of a call to the kernel they are what costs most. IRET likewise, from such a kernel to itself or to
+ * its programs, by descriptors that say no more than "flat". All other cases are the helpers', and so are flags that change
+ * more than themselves.
  */
 
 const RCX = 1;
@@ -42,12 +43,18 @@ function setFlat(c: Emitter, index: number, selector: I32, attrib: number): void
   c.setField64(at + Segment.WRITE_LOW, index === SegmentIndex.CS ? nothing : i64.const(EVERYTHING));
 }
 
-/** The code and stack segments, and what follows from the privilege. The context stays what it is. */
-function setPrivilege(c: Emitter, code: I32, stack: I32, cpl: number): void {
+/** The code or stack segment of a privilege level. */
+function setSegmentOf(c: Emitter, index: number, selector: I32, cpl: number): void {
   const common = Attrib.G | Attrib.P | (cpl << 5) | Attrib.S;
   const size = c.form.codeSize === 64 ? Attrib.L : Attrib.DB;
-  setFlat(c, SegmentIndex.CS, code, common | size | 11);
-  setFlat(c, SegmentIndex.SS, stack, common | Attrib.DB | 3);
+  const own = index === SegmentIndex.CS ? size | 11 : Attrib.DB | 3;
+  setFlat(c, index, selector, common | own);
+}
+
+/** The code and stack segments, and what follows from the privilege. The context stays what it is. */
+function setPrivilege(c: Emitter, code: I32, stack: I32, cpl: number): void {
+  setSegmentOf(c, SegmentIndex.CS, code, cpl);
+  setSegmentOf(c, SegmentIndex.SS, stack, cpl);
   c.setField32(Field.CPL, i32.const(cpl));
   const user = cpl === 3 ? Context.COUNT : 0;
   c.setField32(Field.JUMP_SALT + 4, i32.shl(i32.or(c.field32(Field.CONTEXT), user), SALT_SHIFT));
@@ -92,15 +99,15 @@ export function quickSysret(c: Emitter): void {
   });
 }
 
-/** Whether SYSENTER and SYSEXIT find flat 32-bit code outside long mode, which stays that, and SYSENTER_CS to go by. */
-function isFlat32(c: Emitter): I32 {
+/** Whether this is flat 32-bit code outside long mode, which may stay that, for SYSENTER and SYSEXIT with SYSENTER_CS to go by. */
+function isFlat32(c: Emitter, goesByMsr = true): I32 {
   const { f } = c;
   const context = i32.and(c.field32(Field.CONTEXT), Context.FLAT | Context.STACK_32 | Context.ALIGNMENT);
   const flat = i32.eq(context, Context.FLAT | Context.STACK_32);
   const unlimited = i32.eq(c.field32(Field.SEGMENTS + Segment.SIZE * SegmentIndex.CS + Segment.LIMIT), -1);
-  const plain = without(c.field32(Field.EFLAGS), CONSEQUENCES);
+  const plain = goesByMsr ? without(c.field32(Field.EFLAGS), CONSEQUENCES) : i32.const(1);
   const legacy = without(c.field32(Field.EFER), Efer.LMA);
-  const target = i32.ne(i32.and(c.field32(Field.SYSENTER_CS), 0xfffc), 0);
+  const target = goesByMsr ? i32.ne(i32.and(c.field32(Field.SYSENTER_CS), 0xfffc), 0) : i32.const(1);
   return f.let(i32.and(i32.and(i32.and(flat, unlimited), i32.and(plain, legacy)), target));
 }
 
@@ -127,6 +134,100 @@ export function quickSysexit(c: Emitter): void {
     const target = c.gpr(RDX, 32);
     c.setGpr(RSP, 32, c.gpr(RCX, 32));
     c.jumpTo(target);
+  });
+}
+
+/** Flags that IRET of the kernel changes here. RF, which faults leave in it, lasts until the next instruction. */
+const RETURNED = ARITHMETIC | Eflags.IF | Eflags.DF | Eflags.IOPL | Eflags.ID;
+/** Descriptors of flat segments that were in use before (accessed), by privilege: 64-bit code, 32-bit code, data. */
+const FLAT_CODE = { 64: 0x00af_9b00_0000_ffffn, 32: 0x00cf_9b00_0000_ffffn } as const;
+const FLAT_DATA = 0x00cf_9300_0000_ffffn;
+const DPL_3 = 0x6000_0000_0000n;
+/** RPL and the bit for the LDT. */
+const RPL = 3;
+const IN_LDT = 4;
+
+/** Whether the descriptor that a selector of the GDT names is exactly this one. */
+function describes(c: Emitter, selector: I32, descriptor: bigint): I32 {
+  const { f } = c;
+  const found = f.local('i32');
+  f.set(found, i32.const(0));
+  const at = f.let(i32.and(selector, 0xfff8));
+  const inside = i32.and(i32.ne(at, 0), i32.le_u(i32.or(at, 7), c.field32(Field.GDT_LIMIT)));
+  f.if(i32.and(inside, without(selector, IN_LDT)), () => {
+    const entry = f.let(i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)));
+    f.set(found, i64.eq(c.load(entry, 64, SegmentIndex.DS), i64.const(descriptor)));
+  });
+  return found;
+}
+
+/** Whether programs may keep the kernel's data segments, as IRET asks: each is theirs, or null. */
+function keepsSegments(c: Emitter): I32 {
+  const allowed = [SegmentIndex.ES, SegmentIndex.DS, SegmentIndex.FS, SegmentIndex.GS].map((index) => {
+    const attrib = c.f.let(c.field32(Field.SEGMENTS + Segment.SIZE * index + Segment.ATTRIB));
+    const theirs = i32.eq(i32.and(attrib, Attrib.DPL), Attrib.DPL);
+    return i32.or(without(attrib, Attrib.P), theirs);
+  });
+  return allowed.reduce((all, one) => i32.and(all, one));
+}
+
+/** The quick cases of IRET; else nothing is done. */
+export function quickInterruptReturn(c: Emitter): void {
+  const { f, form } = c;
+  const size = form.codeSize === 64 ? 64 : 32;
+  if (form.operandSize !== size || form.codeSize !== size || form.checked) return;
+  const bytes = size / 8;
+  const before = f.let(c.field32(Field.EFLAGS));
+  const plain = without(before, (CONSEQUENCES & ~Eflags.RF) | Eflags.NT);
+  const nobody = i32.or(c.field32(Field.WINDOW_ARMED), c.field32(Field.NMI_BLOCKED));
+  const kernel = i32.eqz(i32.or(c.field32(Field.CPL), nobody));
+  const mode = size === 64 ? i32.const(1) : isFlat32(c, false);
+  f.if(i32.and(i32.and(kernel, plain), i32.and(mode, c.goesOn())), () => {
+    const target = c.peek(size);
+    const selector = f.let(i32.and(i32.wrap(c.peek(size, bytes)), 0xffff));
+    const flags = f.let(i32.wrap(c.peek(size, 2 * bytes)));
+    const rpl = i32.and(selector, RPL);
+    const canonical = size === 64 ? i64.eq(i64.shr_s(i64.shl(target, 16), 16), target) : i32.const(1);
+    const quiet = without(flags, (CONSEQUENCES & ~Eflags.RF) | Eflags.NT);
+    const returns = (): void => {
+      loadFlags(c, f.let(i32.or(i32.and(before, ~(RETURNED | Eflags.RF)), i32.and(flags, RETURNED))));
+      c.jumpTo(target);
+    };
+    f.if(f.let(i32.and(canonical, quiet)), () => {
+      f.if(i32.eq(rpl, 3), () => {
+        const pointer = c.peek(size, 3 * bytes);
+        const stack = f.let(i32.and(i32.wrap(c.peek(size, 4 * bytes)), 0xffff));
+        const theirs = i32.and(i32.eq(i32.and(stack, RPL), 3), keepsSegments(c));
+        const code = describes(c, selector, FLAT_CODE[size] | DPL_3);
+        f.if(i32.and(i32.and(theirs, code), describes(c, stack, FLAT_DATA | DPL_3)), () => {
+          setPrivilege(c, selector, stack, 3);
+          c.setGpr(RSP, size, pointer);
+          returns();
+        });
+      });
+      f.if(i32.eqz(rpl), () => {
+        f.if(describes(c, selector, FLAT_CODE[size]), () => {
+          if (size === 32) {
+            setSegmentOf(c, SegmentIndex.CS, selector, 0);
+            c.drop(3 * bytes);
+            returns();
+            return;
+          }
+          const pointer = c.peek(size, 3 * bytes);
+          const stack = f.let(i32.and(i32.wrap(c.peek(size, 4 * bytes)), 0xffff));
+          // Null, as an interrupt of a program leaves it: only what is so already stays so.
+          const current = c.field32(Field.SEGMENTS + Segment.SIZE * SegmentIndex.SS + Segment.SELECTOR);
+          const isNull = f.let(i32.and(i32.eqz(stack), i32.eqz(i32.and(current, 0xffff))));
+          const flat = i32.and(i32.eqz(i32.and(stack, RPL)), describes(c, stack, FLAT_DATA));
+          f.if(f.let(i32.or(isNull, flat)), () => {
+            setSegmentOf(c, SegmentIndex.CS, selector, 0);
+            f.if(i32.eqz(isNull), () => setSegmentOf(c, SegmentIndex.SS, stack, 0));
+            c.setGpr(RSP, size, pointer);
+            returns();
+          });
+        });
+      });
+    });
   });
 }
 
