@@ -24,11 +24,22 @@ vitrine COMMAND --help says more. vitrine --version prints the version.
 
 const [command, ...rest] = process.argv.slice(2);
 
+/** The machine's process comes up while the command's code is loaded and its options are looked at. */
+async function runAhead(options: string[]): Promise<number> {
+  const asksForHelp = options.length === 0 || options.some((option) => ['--help', '-h'].includes(option));
+  const drop = asksForHelp ? () => undefined : (await import('./machine/launcher.ts')).forkAhead();
+  try {
+    return await (await import('./service/run.ts')).runCommand(options);
+  } finally {
+    drop();
+  }
+}
+
 /** Each command's code is loaded when it is asked for: together they take longer than a small machine's start. */
 async function main(): Promise<number> {
   switch (command) {
     case 'run':
-      return (await import('./service/run.ts')).runCommand(rest);
+      return runAhead(rest);
     case 'serve':
       return (await import('./service/serve-command.ts')).serveCommand(rest);
     case 'gdb':

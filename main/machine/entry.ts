@@ -44,9 +44,20 @@ export function findProcess(): Entry {
   return { path, execArgv: path.endsWith('.ts') ? ['--import', tsx('loader.mjs')] : [] };
 }
 
-/** Starts a vCPU's thread. */
-export function startVcpuThread(workerData: unknown): Worker {
-  return startThread(locate('vcpu'), workerData);
+/** A vCPU's thread that waits for its orders. */
+let waiting: Worker | null = null;
+
+/** Starts the thread of the first vCPU: its modules are loaded while the machine is being made. */
+export function prepareVcpuThread(): void {
+  waiting ??= startThread(locate('vcpu'), null);
+}
+
+/** A vCPU's thread with its orders, which are the first message that it gets. */
+export function startVcpuThread(orders: unknown): Worker {
+  const thread = waiting ?? startThread(locate('vcpu'), null);
+  waiting = null;
+  thread.postMessage(orders);
+  return thread;
 }
 
 /** Starts the thread that writes or checks a snapshot's memory. */

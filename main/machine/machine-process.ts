@@ -1,7 +1,7 @@
-import { fork } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { findProcess } from './entry.ts';
 import { MachineError, messageOf } from './errors.ts';
+import type { ChildChannel, Launcher } from './launcher.ts';
+import { forkLauncher } from './launcher.ts';
 import type {
   Answer,
   FromMachine,
@@ -20,57 +20,11 @@ import { SerialLog } from './serial-log.ts';
 
 export { MachineError } from './errors.ts';
 
-/** A child process, as far as it is needed here: Node's fork() and Electron's utilityProcess both fit. */
-export interface ChildChannel {
-  readonly pid: number | undefined;
-  send(message: unknown): void;
-  onMessage(listener: (message: unknown) => void): void;
-  /** Once. `how` is for people: "exit code 1", "signal SIGKILL". */
-  onExit(listener: (how: string) => void): void;
-  kill(): void;
-}
-
-/** Starts the module at `entry` (an absolute path) in a process of its own. */
-export type Launcher = (entry: string, execArgv: string[]) => ChildChannel;
-
 /** How long a process may take to end by itself after powerOff: its disks are flushed long before. */
 const GRACE_MS = 2000;
 
 /** The same when it writes its exit trace at the end: a million records and a slow disk. */
 const TRACE_GRACE_MS = 60_000;
-
-/**
- * Threads of V8 that compile beside a vCPU: one processor is the vCPU's. On two processors the usual four kept it waiting
- * for a sixth of a boot. More than four find nothing to do.
- */
-const V8_THREADS = Math.min(4, Math.max(1, availableParallelism() - 1));
-
-/** Node's own child processes. Structured clone carries bytes as bytes. */
-export const forkLauncher: Launcher = (entry, execArgv) => {
-  const child = fork(entry, [], {
-    execArgv: [...execArgv, `--v8-pool-size=${V8_THREADS}`],
-    serialization: 'advanced',
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  });
-  return {
-    pid: child.pid,
-    send: (message) => {
-      // A child that has just died is reported by onExit; a message on its way to it is lost anyway.
-      if (child.connected) child.send(message as object, () => undefined);
-    },
-    onMessage: (listener) => void child.on('message', listener),
-    onExit: (listener) => {
-      let told = false;
-      const tell = (how: string): void => {
-        if (!told) listener(how);
-        told = true;
-      };
-      child.on('exit', (code, signal) => tell(signal === null ? `exit code ${code}` : `signal ${signal}`));
-      child.on('error', (error) => tell(error.message));
-    },
-    kill: () => void child.kill('SIGKILL'),
-  };
-};
 
 interface Call {
   resolve(answer: Answer<Question> | undefined): void;

@@ -635,14 +635,14 @@ export class Machine implements MachineAccess, DebuggedMachine {
   }
 
   private startThread(id: number): VcpuThread {
-    const workerData: VcpuStart = {
+    const orders: VcpuStart = {
       ...this.startVcpu,
       backend: this.backendName,
       machine: this.nvmm.machineShare(this.machine),
       vcpu: id,
       trace: this.tracing.buffers[id] ?? null,
     };
-    const worker = startVcpuThread(workerData);
+    const worker = startVcpuThread(orders);
     const mailbox = new Mailbox(this.control, id);
     const thread: VcpuThread = { worker, mailbox, handle: null, paused: false, stopped: false, gone: false };
     worker.on('message', (message: FromVcpu) => this.hear(thread, message));

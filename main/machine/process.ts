@@ -1,3 +1,4 @@
+import { prepareVcpuThread } from './entry.ts';
 import { MachineError } from './errors.ts';
 import { asMachineError, Machine } from './machine.ts';
 import type { FromMachine, ToMachine } from './protocol.ts';
@@ -33,6 +34,8 @@ function leave(): void {
     process.exit(0);
   }
 }
+
+prepareVcpuThread();
 
 let machine: Machine | null = null;
 

@@ -1,4 +1,4 @@
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { randomFillSync } from 'node:crypto';
 import { chooseBackend } from '../nvmm/registry.ts';
 import { SerialRing } from '../devices/serial-ring.ts';
@@ -188,12 +188,11 @@ function exactParts(
   };
 }
 
-if (parentPort !== null) {
-  const data = workerData as VcpuStart;
+parentPort?.once('message', (data: VcpuStart) => {
   try {
-    start(parentPort, data);
+    start(parentPort!, data);
   } catch (error) {
     const message: FromVcpu = { kind: 'failed', vcpu: data.vcpu, message: messageOf(error) };
-    parentPort.postMessage(message);
+    parentPort!.postMessage(message);
   }
-}
+});

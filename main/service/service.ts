@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { Launcher } from '../machine/machine-process.ts';
+import type { Launcher } from '../machine/launcher.ts';
 import { MachineProcess } from '../machine/machine-process.ts';
 import type { SerialLog } from '../machine/serial-log.ts';
 import {

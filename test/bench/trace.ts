@@ -10,7 +10,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { forkLauncher, MachineProcess } from '../../main/machine/machine-process.ts';
+import { forkLauncher } from '../../main/machine/launcher.ts';
+import { MachineProcess } from '../../main/machine/machine-process.ts';
 import type { BackendChoice } from '../../main/machine/protocol.ts';
 import { median, needBuild, numberOption, quantile } from './bench.ts';
 
