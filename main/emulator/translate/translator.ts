@@ -27,6 +27,12 @@ const BATCH = 48;
 const MOST_MODULES = 4096;
 const MOST_BYTES = 64 * 2 ** 20;
 
+/**
+ * Milliseconds that hot blocks wait for company at most: a module costs about 0.3 ms before its first function,
+ * and in this time the handlers run what is hot.
+ */
+const PATIENCE_MS = 20;
+
 /** When blocks are translated, and how much of that may stand. */
 export interface Translating {
   /** Runs of a block before it is hot; 0: none ever is. */
@@ -35,19 +41,16 @@ export interface Translating {
   readonly batch: number;
   readonly modules: number;
   readonly bytes: number;
+  /** Milliseconds that hot blocks wait for company at most. */
+  readonly patience: number;
 }
 export const TRANSLATING: Translating = {
   runs: HOT_RUNS,
   batch: BATCH,
   modules: MOST_MODULES,
   bytes: MOST_BYTES,
+  patience: PATIENCE_MS,
 };
-/**
- * Milliseconds that hot blocks wait for company at most: a module costs about 0.3 ms before its first function,
- * and in this time the handlers run what is hot.
- */
-const PATIENCE_MS = 20;
-
 /**
  * Instructions of a region for each time that a member which is not a way in has to run hotRuns times, before the region
  * is translated again with it as one: that costs as much as some of its runs save.
@@ -110,7 +113,7 @@ export class Translator {
 
   /** Translates what waits. */
   private flush(now = performance.now()): void {
-    this.nextFlush = now + PATIENCE_MS;
+    this.nextFlush = now + this.limits.patience;
     if (this.modules >= this.limits.modules || this.bytes >= this.limits.bytes) this.evict();
     const planned = new Set<Translation>();
     for (const record of this.waiting) this.plan(record, planned);
