@@ -1,3 +1,8 @@
+import { Decoder } from '../../main/emulator/decoder/decoder.ts';
+import { EmulatorNvmm } from '../../main/emulator/driver.ts';
+import { Context } from '../../main/emulator/generate/form.ts';
+import { DecodeStatus, Instruction } from '../../main/emulator/instruction.ts';
+import { DECODED_FEATURES } from '../../main/emulator/system/cpuid.ts';
 import { Cr, Exit, Gpr, Msr, Prot, Seg, State } from '../../main/nvmm/constants.ts';
 import type { Backend, Machine, Nvmm, Vcpu } from '../../main/nvmm/nvmm.ts';
 import { CODE, CODE_SIZE, PATTERN, ResultBuilder, WINDOW, WINDOW_SIZE, WINDOW_WRITABLE } from './case.ts';
@@ -161,6 +166,21 @@ export class EmulatedRunner implements CaseRunner {
       results.push(...this.runTwice(cases.slice(from, from + this.batch)));
     }
     return Promise.resolve(results);
+  }
+
+  /** Makes the handlers of what these cases' code is, all at once. */
+  prepare(cases: readonly Case[]): void {
+    if (!(this.nvmm instanceof EmulatorNvmm)) return;
+    const { handlers } = this.nvmm['vcpus'].get(this.vcpu)!.processor;
+    const decoder = new Decoder(DECODED_FEATURES);
+    const instruction = new Instruction();
+    for (const { code } of cases) {
+      for (let at = 0; at < code.length; at += instruction.length) {
+        if (decoder.decode(code, at, code.length, 64, instruction) !== DecodeStatus.OK) break;
+        handlers.slotFor(instruction, Context.CODE_64 | Context.STACK_32);
+      }
+    }
+    handlers.compile();
   }
 
   private runTwice(cases: readonly Case[]): Result[] {
