@@ -1,5 +1,5 @@
 import { DebugKind, Exit } from '../nvmm/constants.ts';
-import type { DebugConf, InstructionTime } from '../nvmm/nvmm.ts';
+import type { DebugConf } from '../nvmm/nvmm.ts';
 import { Blocks, BLOCK_MAXIMUM, Reach } from './blocks.ts';
 import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
@@ -13,7 +13,9 @@ import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
 import { Access, Failure, Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
+import { SlowAccess } from './slow-access.ts';
 import { Area, COUNTERS, Field, Leave, Record, SegmentIndex, Slot } from './state.ts';
+import { ProcessorTime, TSC_HZ } from './processor-time.ts';
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
@@ -27,8 +29,6 @@ const clock = performance;
 
 const TWO_32 = 2 ** 32;
 const PENDING = 0x80000000 | 0;
-/** First address that is not canonical. */
-const CANONICAL_END = 2 ** 47;
 /** SHADOW_AT when there is none: no budget is ever that large. */
 const NO_SHADOW = 0x7fffffff;
 
@@ -44,9 +44,6 @@ const SLICE = 50_000;
 const OVERSHOOT = REGION_INSTRUCTIONS + 2 * BLOCK_MAXIMUM;
 /** Milliseconds after which a run returns with NONE: NVMM's host time slice, which VMMs rely on. */
 const RUN_MILLISECONDS = 1;
-
-/** Ticks of the time-stamp counter in a second: a nanosecond each, so that no conversion loses anything. */
-export const TSC_HZ = 1e9;
 
 /** Injected or raised exceptions that do not set RF in the saved flags (nvmm.md 6.7). */
 const WITHOUT_RF: ReadonlySet<number> = new Set([Vector.DB, Vector.OF, Vector.DF, Vector.MC, Vector.BP]);
@@ -164,15 +161,14 @@ export class Processor {
   msrHigh = 0;
   readonly imageBuffer = new Uint8Array(1024);
   readonly tscHz = TSC_HZ;
-  private tscOffset = 0;
 
   /** Instructions retired since power-on, up to the last time that the budget was settled. */
   retired = 0;
-  /**
-   * Instruction time: set, the time-stamp counter follows the count of instructions, and a run returns when that
-   * has reached the limit, exactly, whatever the host's clock says.
-   */
-  private time: { limit: number; skipped: number; random(): number } | null = null;
+  /** Its time-stamp counter, and whether time is the host's or the count of instructions. */
+  readonly time = new ProcessorTime(
+    () => this.count(),
+    (count) => (this.retired = count),
+  );
   /** The record that a helper is running for, or 0. */
   private running = 0;
   /** What step() and single() have put aside of the budget. */
@@ -204,13 +200,16 @@ export class Processor {
     this.inspector = new Inspector(cpu);
     this.linear.turnsBack = (linear, bytes, access) => this.inspector.turnsBack(linear, bytes, access);
     this.debug = new Debug(this);
+    const slow = new SlowAccess(cpu, this.linear, (linear, bytes, write) =>
+      this.debug.accessed(linear, bytes, write),
+    );
     this.handlers = new Handlers(
       memory,
       {
-        readSlow: (_s, bytes) => this.readSlow(bytes),
-        writeSlow: (_s, bytes) => this.writeSlow(bytes),
-        modifySlow: (_s, bytes) => this.modifySlow(bytes),
-        modifyCommit: (_s, bytes) => this.modifyCommit(bytes),
+        readSlow: (_s, bytes) => slow.read(bytes),
+        writeSlow: (_s, bytes) => slow.write(bytes),
+        modifySlow: (_s, bytes) => slow.modify(bytes),
+        modifyCommit: (_s, bytes) => slow.commit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
         ending: (_s, record, number) => this.ending(record, number),
         find: () => this.find(),
@@ -243,69 +242,7 @@ export class Processor {
     cpu.set(Field.SHADOW_AT, NO_SHADOW);
   }
 
-  // ---- Slow memory accesses of generated code -----------------------------------------------------------
-
-  private accessLinear(bytes: number): number {
-    const { cpu } = this;
-    if (!cpu.longMode) return cpu.get(Field.ACCESS_ADDRESS) >>> 0;
-    const linear = cpu.number(Field.ACCESS_ADDRESS);
-    // An access that begins in the lower half and ends beyond it is not canonical either.
-    const beyond = linear < CANONICAL_END && linear + bytes > CANONICAL_END;
-    if (!cpu.isCanonical(Field.ACCESS_ADDRESS) || beyond) {
-      cpu.set(Field.FAULT_VECTOR, cpu.get(Field.ACCESS_SEGMENT) === SegmentIndex.SS ? Vector.SS : Vector.GP);
-      cpu.set(Field.FAULT_ERROR, 0);
-      cpu.set(Field.LEAVE, Leave.FAULT);
-      return NaN;
-    }
-    return linear;
-  }
-
-  /** Turns a result of LinearMemory (0 fault, -1 exit) into generated code's 0 with the reason in LEAVE. */
-  private leaveWith(result: number): 0 {
-    this.cpu.set(Field.LEAVE, result === 0 ? Leave.FAULT : Leave.EXIT);
-    return 0;
-  }
-
-  private readSlow(bytes: number): number {
-    const linear = this.accessLinear(bytes);
-    if (Number.isNaN(linear)) return 0;
-    const host = this.linear.forRead(linear, bytes, this.cpu.cpl === 3, this.cpu.tlbSet);
-    if (host <= 0) return this.leaveWith(host);
-    this.debug.accessed(linear, bytes, false);
-    return host | 0;
-  }
-
-  private writeSlow(bytes: number): number {
-    const linear = this.accessLinear(bytes);
-    if (Number.isNaN(linear)) return 0;
-    const { cpu } = this;
-    const result = this.linear.write(linear, bytes, cpu.s + Field.ACCESS_DATA, cpu.cpl === 3, cpu.tlbSet);
-    if (result <= 0) return this.leaveWith(result);
-    this.debug.accessed(linear, bytes, true);
-    return 1;
-  }
-
-  private modifySlow(bytes: number): number {
-    const linear = this.accessLinear(bytes);
-    if (Number.isNaN(linear)) return 0;
-    const { cpu } = this;
-    const user = cpu.cpl === 3;
-    // Both pages must be writable before anything is read: a device's register may notice being read.
-    const probe = this.linear.probeWrite(linear, bytes, user, cpu.tlbSet);
-    if (probe <= 0) return this.leaveWith(probe);
-    const host = this.linear.forRead(linear, bytes, user, cpu.tlbSet);
-    if (host <= 0) return this.leaveWith(host);
-    const bounce = cpu.s + Field.BOUNCE;
-    if (host !== bounce) this.linear.copy(bounce, host, bytes);
-    return bounce;
-  }
-
-  private modifyCommit(bytes: number): void {
-    const { cpu } = this;
-    const linear = this.accessLinear(bytes);
-    this.linear.write(linear, bytes, cpu.s + Field.BOUNCE, cpu.cpl === 3, cpu.tlbSet);
-    this.debug.accessed(linear, bytes, true);
-  }
+  // ---- What generated code calls ------------------------------------------------------------------------
 
   private codeWasWritten(host: number, bytes: number): void {
     const page = host - (host % 4096);
@@ -534,7 +471,7 @@ export class Processor {
       if (this.windowOpens()) break;
       if (cpu.get(Field.BUDGET) <= 0) {
         const now = clock.now();
-        if (this.time === null && now >= end) break;
+        if (!this.time.isCounted && now >= end) break;
         if (!this.regrant(now)) break;
       }
       if (inspector.hasCode && this.stopsHere()) break;
@@ -653,7 +590,7 @@ export class Processor {
 
   private grant(): void {
     const { cpu } = this;
-    const left = this.time === null ? Infinity : Math.max(0, this.time.limit - this.retired);
+    const left = Math.max(0, this.time.limit - this.retired);
     this.tail = left <= OVERSHOOT;
     const budget = this.tail ? left : Math.min(SLICE, left - OVERSHOOT);
     cpu.set(Field.BUDGET, budget);
@@ -963,19 +900,9 @@ export class Processor {
 
   /** The time-stamp counter into msrLow and msrHigh. */
   readTsc(): void {
-    const ticks = this.ticks() + this.tscOffset;
+    const ticks = this.time.read();
     this.msrLow = ticks | 0;
     this.msrHigh = Math.floor(ticks / TWO_32) | 0;
-  }
-
-  writeTsc(low: number, high: number): void {
-    this.tscOffset = high * TWO_32 + (low >>> 0) - this.ticks();
-  }
-
-  /** What the time-stamp counter counts: nanoseconds of the host, or instructions. */
-  private ticks(): number {
-    if (this.time === null) return Math.floor(clock.now() * 1e6);
-    return this.count() + this.time.skipped;
   }
 
   /** Instructions retired so far, exact at any moment: also in the middle of a block, for its helpers. */
@@ -986,56 +913,9 @@ export class Processor {
     return this.retired + cpu.get(Field.BUDGET_START) - budget + inBlock;
   }
 
-  /** 32 random bits: the host's, or those of the machine with instruction time. */
-  random(): number {
-    if (this.time !== null) return this.time.random();
-    return crypto.getRandomValues(this.randomWord)[0];
-  }
-  private readonly randomWord = new Uint32Array(1);
-
   /** The instruction that the last exit was about was completed by the VMM. */
   completed(): void {
     this.retired++;
-  }
-
-  get countsTime(): boolean {
-    return this.time !== null;
-  }
-
-  /** Time is the count of instructions from now on. The time-stamp counter goes on from where it stands. */
-  countTime(random: () => number): InstructionTime {
-    const { tscOffset } = this;
-    const before = this.ticks();
-    const time = { limit: this.retired, skipped: 0, random };
-    this.time = time;
-    this.tscOffset = tscOffset === 0 ? 0 : tscOffset + before - this.ticks();
-    const count = (): number => this.count();
-    const offset = (): number => this.tscOffset;
-    return {
-      get offset() {
-        return offset();
-      },
-      get count() {
-        return count();
-      },
-      get skipped() {
-        return time.skipped;
-      },
-      set skipped(ns) {
-        time.skipped = ns;
-      },
-      get limit() {
-        return time.limit;
-      },
-      set limit(value) {
-        time.limit = value;
-      },
-      restore: (value, skipped, offset) => {
-        this.retired = value;
-        time.skipped = skipped;
-        this.tscOffset = offset;
-      },
-    };
   }
 
   /** After registers were set from outside. */

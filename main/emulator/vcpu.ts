@@ -96,7 +96,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.cached |= flags;
     if ((flags & State.GPRS) !== 0) this.noteCompletion();
     // A counter that is set counts from now: time may be moved before the next run.
-    if ((flags & State.MSRS) !== 0 && this.processor.countsTime) this.install();
+    if ((flags & State.MSRS) !== 0 && this.processor.time.isCounted) this.install();
   }
 
   /** RIP put behind the instruction that the exit was about: the VMM has completed it, so it counts. */
@@ -146,7 +146,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   }
 
   countInstructions(random: () => number): InstructionTime {
-    return this.processor.countTime(random);
+    return this.processor.time.countInstructions(random);
   }
 
   private takeEvent(): void {

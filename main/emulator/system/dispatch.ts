@@ -121,7 +121,7 @@ function runWrmsr(p: Processor, record: number): number {
 
 /** RDRAND and RDSEED: CF = 1, the other arithmetic flags 0. */
 function runRandom(p: Processor, record: number, bits: number): number {
-  setRegister(p, gprOf(p, record, 0), bits, p.random() | 0, p.random() | 0);
+  setRegister(p, gprOf(p, record, 0), bits, p.time.random() | 0, p.time.random() | 0);
   p.cpu.eflags = (p.cpu.eflags & ~0x8d5) | 1;
   return CONTINUE;
 }
