@@ -79,6 +79,8 @@ if (parentPort !== undefined) {
 } else {
   process.on('message', (message) => receive(message as ToMachine));
   process.on('disconnect', () => process.exit(0));
+  // It may have been killed before anybody listened here.
+  if (!process.connected) process.exit(0);
 }
 // A terminal's Ctrl-C goes to every process of its group: the parent decides what it means.
 process.on('SIGINT', () => undefined);

@@ -1,11 +1,16 @@
 /**
  * Plays every scenario with a real guest, one after the other, and says how each went:
  *
- *   npm run campaign:guests -- [part of a name ...]
+ *   npm run campaign:guests -- [--tier auto|interpreter|translator] [part of a name ...]
  */
+import { parseArgs } from 'node:util';
 import { fetchGuests, play, scenarios } from './scenarios.ts';
 
-const wanted = process.argv.slice(2);
+const { values, positionals: wanted } = parseArgs({
+  allowPositionals: true,
+  options: { tier: { type: 'string' } },
+});
+const tier = values.tier === undefined ? [] : ['--tier', values.tier];
 let failed = 0;
 for (const scenario of scenarios) {
   if (wanted.length > 0 && !wanted.some((part) => scenario.name.includes(part))) continue;
@@ -14,7 +19,7 @@ for (const scenario of scenarios) {
   let outcome = 'well';
   if (reason !== null) outcome = `skipped: ${reason}`;
   else {
-    await play(scenario).catch((error: unknown) => {
+    await play({ ...scenario, options: [...scenario.options, ...tier] }).catch((error: unknown) => {
       failed++;
       outcome = `FAILED: ${(error as Error).message}`;
     });

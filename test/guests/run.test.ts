@@ -216,7 +216,11 @@ describe('the machine’s process', () => {
     ...{ memory: 8 * 2 ** 20, vcpus: 1, backend: 'emulated', disks: [] },
   });
 
-  it('is gone when its parent is killed', async () => {
+  it.each([
+    { when: 'at once', ms: 0 },
+    { when: 'before it listens', ms: 150 },
+    { when: 'while it runs', ms: 1000 },
+  ])('is gone when its parent is killed $when', async ({ ms }) => {
     const session = start(...flat('spin'));
     const children = (): string[] => {
       const { stdout } = spawnSync('pgrep', ['-P', String(session.pid)], { encoding: 'utf8' });
@@ -225,8 +229,8 @@ describe('the machine’s process', () => {
         .split('\n')
         .filter((pid) => pid !== '');
     };
-    while (children().length === 0) await delay(50);
-    await delay(1000);
+    while (children().length === 0) await delay(10);
+    await delay(ms);
     const pids = children();
     session.kill();
     await session.ended;
