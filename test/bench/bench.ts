@@ -1,6 +1,6 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 
@@ -12,6 +12,13 @@ export { median, quantile } from './statistics.ts';
 
 export const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..');
 export const guests = join(root, '.cache/guests');
+
+/** A benchmark's help is the comment at its top. */
+if (process.argv.includes('--help')) {
+  const [comment] = /\/\*\*[^]*?\*\//.exec(readFileSync(process.argv[1], 'utf8')) ?? [''];
+  console.log(comment.replace(/^\/\*\*\n| \*\/$|^ \* ?/gm, ''));
+  process.exit(0);
+}
 
 /** Memory of the guests that are measured, in MiB. */
 export const MEMORY = 256;
