@@ -41,8 +41,12 @@ const VECTORS = 256;
 const WITH_ERROR = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
 /** Gates that ring 3 may use by INT3, INTO and INT 0x80, as Linux has them. */
 const OPEN_GATES = new Set([3, 4, 0x80]);
-/** Runs of about a millisecond that a case may take. */
+/**
+ * Runs of about a millisecond that a case may take, and microseconds of CPU time: on a busy computer a run may end before it
+ * has done much.
+ */
 const MAX_RUNS = 40;
+const MAX_CPU = 40_000;
 
 /** jmp $, and runs of it in which a translator takes on what waits for it. */
 const SPIN = [0xeb, 0xfe];
@@ -244,9 +248,11 @@ export class EmulatedRunner implements CaseRunner {
     const { nvmm, machine, vcpu } = this;
     const { state, exit } = vcpu;
     const builder = new ResultBuilder();
+    const before = process.cpuUsage();
+    const isLate = (): boolean => process.cpuUsage(before).user > MAX_CPU;
     let runs = 0;
     do nvmm.run(machine, vcpu);
-    while (exit.reason === Exit.NONE && ++runs < MAX_RUNS);
+    while (exit.reason === Exit.NONE && (++runs < MAX_RUNS || !isLate()));
     if (exit.reason === Exit.NONE) builder.setTimedOut();
     nvmm.getState(machine, vcpu, State.ALL);
     for (let i = 0; i < 16; i++) builder.setGpr(i, state.gpr(i));
