@@ -23,12 +23,13 @@ const V8_THREADS = Math.min(4, Math.max(1, availableParallelism() - 1));
 
 /** Node's own child processes. Structured clone carries bytes as bytes. */
 export const forkLauncher: Launcher = (entry, execArgv) => {
-  const [ready] = ahead.splice(0, 1);
+  const ready = ahead;
+  ahead = null;
   return ready ?? launch(entry, execArgv);
 };
 
-/** Processes that were started before anybody asked for them: one at most. */
-const ahead: ChildChannel[] = [];
+/** A process that was started before anybody asked for it. */
+let ahead: ChildChannel | null = null;
 
 /**
  * Starts the process of the next machine while it is not known yet what that will be: Node takes longer to come up than to
@@ -36,9 +37,10 @@ const ahead: ChildChannel[] = [];
  */
 export function forkAhead(): () => void {
   const { path, execArgv } = findProcess();
-  ahead.push(launch(path, execArgv));
+  ahead ??= launch(path, execArgv);
   return () => {
-    for (const child of ahead.splice(0)) child.kill();
+    ahead?.kill();
+    ahead = null;
   };
 }
 
@@ -48,6 +50,11 @@ function launch(entry: string, execArgv: string[]): ChildChannel {
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
+  // It may end before anybody asks.
+  const ended = new Promise<string>((resolve) => {
+    child.on('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : `signal ${signal}`));
+    child.on('error', (error) => resolve(error.message));
+  });
   return {
     pid: child.pid,
     send: (message) => {
@@ -55,15 +62,7 @@ function launch(entry: string, execArgv: string[]): ChildChannel {
       if (child.connected) child.send(message as object, () => undefined);
     },
     onMessage: (listener) => void child.on('message', listener),
-    onExit: (listener) => {
-      let told = false;
-      const tell = (how: string): void => {
-        if (!told) listener(how);
-        told = true;
-      };
-      child.on('exit', (code, signal) => tell(signal === null ? `exit code ${code}` : `signal ${signal}`));
-      child.on('error', (error) => tell(error.message));
-    },
+    onExit: (listener) => void ended.then(listener),
     kill: () => void child.kill('SIGKILL'),
   };
 }

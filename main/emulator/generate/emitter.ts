@@ -568,15 +568,18 @@ export class Emitter {
     this.setField32(Field.BUDGET, value);
   }
 
+  private budgetAfter(self: number): I32 {
+    return i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self));
+  }
+
   /** Whether more instructions may be run after this one before the run loop looks around. */
   goesOn(): I32 {
-    const left = i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), 1));
-    return i32.ge_s(i32.or(left, this.field32(Field.PENDING)), 0);
+    return i32.ge_s(i32.or(this.budgetAfter(1), this.field32(Field.PENDING)), 0);
   }
 
   /** Takes instructions off the budget: those of the block up to and with this one (`self` = 1) or before it (0). */
   protected retire(self: number): I32 {
-    const left = this.f.let(i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self)));
+    const left = this.f.let(this.budgetAfter(self));
     this.setBudget(left);
     return i32.lt_s(i32.or(left, this.field32(Field.PENDING)), 0);
   }
