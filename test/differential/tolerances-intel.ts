@@ -7,7 +7,6 @@ import type { Tolerance } from './tolerance.ts';
 /** What Intel's processors do in their own way: the emulated one follows AMD's, and says so in CPUID. */
 
 const COMPARES_STRINGS = /^(cmps|scas)[bwdq]$/;
-const COMPARES_TWO = /^cmps[bwdq]$/;
 /** CF, PF, AF, ZF, SF, OF. */
 const STATUS_FLAGS = 0x8d5n;
 const RF = 0x10000n;
@@ -56,18 +55,6 @@ export const intelTolerances: readonly Tolerance[] = [
       const { native, other } = context;
       const trap = native.vector === DEBUG && other.vector === DEBUG && native.rip === other.rip;
       return trap && instructionAt(context, native.rip)?.repeated ? { rflags: RF } : undefined;
-    },
-  },
-  {
-    name: 'faults of CMPS',
-    reason:
-      'which of two operands that both fault is looked at first is up to the processor: one class of exceptions (SDM vol. 3, 6.9)',
-    ignore: (context) => {
-      const { native, other } = context;
-      const at = instructionAt(context, native.rip);
-      const both = native.rip === other.rip && isAccessFault(native.vector) && isAccessFault(other.vector);
-      if (!both || !COMPARES_TWO.test(at?.mnemonic ?? '')) return undefined;
-      return { parts: ['exception', 'cr2'], error: -1 };
     },
   },
   {
