@@ -424,7 +424,10 @@ export class Mmu {
 
   // ---- The jump cache -----------------------------------------------------------------------------------
 
-  /** Remembers where the code of a linear address (with the context's salt) is. `straddles`: it goes on in the next page. */
+  /**
+   * Remembers where the code of a linear address (with the context's salt) is. `straddles`: it goes on in the next page.
+   * An entry has the address, the record, and the record again if jumps within the page may be linked to it.
+   */
   rememberJump(linearLow: number, linearHigh: number, record: number, straddles: boolean): void {
     const { cpu } = this;
     const hash = (linearLow ^ (linearLow >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
@@ -442,6 +445,7 @@ export class Mmu {
     cpu.words[at] = linearLow;
     cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
     cpu.words[at + 2] = record;
+    cpu.words[at + 3] = straddles ? 0 : record;
     const page = linearHigh * (TWO_32 / PAGE) + (linearLow >>> 12);
     if (page === this.lastJumpPage) return;
     if (this.jumpPages.size === JUMP_CACHE_ENTRIES) this.flushJumps();

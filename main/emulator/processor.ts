@@ -19,7 +19,7 @@ import { ProcessorTime, TSC_HZ } from './processor-time.ts';
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
-import { translationGroup } from './translate/lazy-flags.ts';
+import { translationGroup } from './translate/ways-out.ts';
 import { REGION_INSTRUCTIONS } from './translate/finder.ts';
 import { Translator, TRANSLATING, type Translating } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';

@@ -151,6 +151,8 @@ export const Field = {
 
   /** Instructions run by translations: 64-bit. */
   TRANSLATED: 0x5a0,
+  /** The flags of a translation on its way out, until they are settled there: its variables in the order of lazy-flags.ts. */
+  UNSETTLED: 0x5a8, // 40 bytes
 
   CR0: 0x600,
   CR2: 0x608,

@@ -1,5 +1,5 @@
 import { OperandKind } from '../instruction.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot, TLB_ENTRIES } from '../state.ts';
+import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot, TLB_ENTRIES, TLB_ENTRY } from '../state.ts';
 import {
   atomic,
   i32,
@@ -421,8 +421,9 @@ export class Emitter {
   }
 
   tlbEntry(linear: I64, table: number): I32 {
-    const index = i32.and(i32.wrap(i64.shr_u(linear, 12)), TLB_ENTRIES - 1);
-    return this.f.let(i32.add(this.tableAddress(table), i32.shl(index, 4)));
+    // The page's number times the size of an entry, 16.
+    const offset = i32.and(i32.wrap(i64.shr_u(linear, 8)), (TLB_ENTRIES - 1) * TLB_ENTRY);
+    return this.f.let(i32.add(this.tableAddress(table), offset));
   }
 
   /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */

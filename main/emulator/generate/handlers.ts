@@ -60,8 +60,8 @@ const joinForm = (codeSize: number): Form => ({
   lock: false,
 });
 
-/** (s, record): goes on with a record's handler. */
-export const ENTER = 'enter';
+/** (s, record): goes on with a record's handler, for who comes from TypeScript. */
+const ENTER = 'enter';
 
 const TABLE_START = 4096;
 
@@ -194,16 +194,20 @@ export class Handlers {
     for (const [slot, codeSize, semantics] of bodies) {
       this.fixedMeanings.set(slot, { slot, form: joinForm(codeSize), meaning: { semantics, ending: true } });
     }
+    const continuations = this.groups.flatMap((group) => Object.entries(group.continuations ?? {}));
     const exports = this.shared('fixed', (module) => {
       this.buildHandlers(module, [...this.fixedMeanings.values()]);
+      const callees = this.callees(module);
+      for (const [name, routine] of continuations) {
+        routine.build(module.function(routine.signature, name), callees);
+      }
       const f = module.function(HANDLER, ENTER);
       const s = f.parameter('i32', 0);
       const d = f.parameter('i32', 1);
       f.returnCallIndirect(HANDLER, i32.load(d, 0), s, d);
     });
-    const enter = exports[ENTER];
-    this.provide(ENTER, HANDLER, enter);
-    this.enter = enter as (s: number, d: number) => number;
+    for (const [name, { signature }] of continuations) this.provide(name, signature, exports[name]);
+    this.enter = exports[ENTER] as (s: number, d: number) => number;
   }
 
   /** Runs from a record until something leaves. */

@@ -20,6 +20,8 @@ export interface SemanticsGroup {
   readonly ending?: Record<string, Semantics>;
   /** Routines that the group's handlers call by name, built once for a vCPU. They may call one another and services. */
   readonly library?: Record<string, LibraryRoutine>;
+  /** Routines that may also go on with a record, through the table of handlers; the library doesn't know them. */
+  readonly continuations?: Record<string, LibraryRoutine>;
 }
 
 export interface LibraryRoutine {

@@ -31,6 +31,8 @@ export class TranslationEmitter extends Emitter {
   private readonly record: number;
   private readonly edge: Edge | undefined;
   private readonly guesses: Guess[];
+  /** Whether the instruction's jump leads to this page, where it can be linked. */
+  private readonly inPage: boolean;
 
   /**
    * `edge`: where the instruction's jump leads if that is in the region; `guesses`: where an indirect one may, in
@@ -42,6 +44,7 @@ export class TranslationEmitter extends Emitter {
     callees: Callees,
     words: Int32Array,
     record: number,
+    inPage: boolean,
     edge: Edge | undefined,
     guesses: Guess[],
   ) {
@@ -49,6 +52,7 @@ export class TranslationEmitter extends Emitter {
     this.region = region;
     this.words = words;
     this.record = record;
+    this.inPage = inPage;
     this.edge = edge;
     this.guesses = guesses;
   }
@@ -162,11 +166,7 @@ export class TranslationEmitter extends Emitter {
     const instructions = i32.add(this.recordByte(Record.NUMBER), counts);
     this.setBudget(i32.sub(this.budget(), instructions));
     if (edge.back) {
-      f.if(region.tired(), () => {
-        this.setField64(Field.RIP, this.relativeTarget(counts));
-        this.setField32(Field.LINK_FROM, i32.const(0));
-        this.leave(i32.const(Leave.BUDGET));
-      });
+      f.if(region.tired(), () => this.leaveFor(this.relativeTarget(counts)));
     }
     edge.jump();
   }
@@ -174,17 +174,22 @@ export class TranslationEmitter extends Emitter {
   /** A direct jump out of the region: through the record's link once it is known. */
   private jumpOut(counts: number): void {
     const { f, region } = this;
-    const tired = f.let(this.retire(counts));
-    this.flags.settleOnWayOut();
-    f.set(region.target, i32.load(this.d, Record.LINK));
-    f.if(i32.and(i32.ne(region.target, 0), i32.eqz(tired)), () => f.break(region.chaining));
+    f.if(this.retire(counts), () => this.leaveFor(this.relativeTarget(counts)));
+    const settled = this.flags.settleOnWayOut();
+    if (this.inPage) {
+      f.set(region.target, i32.load(this.d, Record.LINK));
+      f.breakIf(settled ? region.chaining : region.handingOver, region.target);
+      f.set(region.from, this.d);
+    } else f.set(region.from, i32.const(0));
     f.set(region.rip, this.relativeTarget(counts));
-    this.setField32(Field.LINK_FROM, this.d);
-    f.if(tired, () => {
-      this.setField64(Field.RIP, region.rip);
-      this.leave(i32.const(Leave.BUDGET));
-    });
-    f.break(region.searching);
+    f.break(settled ? region.searching : region.searchingUnsettled);
+  }
+
+  /** Leaves with the budget used up, to go on at an address. */
+  private leaveFor(target: I64): void {
+    this.setField64(Field.RIP, target);
+    this.setField32(Field.LINK_FROM, i32.const(0));
+    this.leave(i32.const(Leave.BUDGET));
   }
 
   /** The guess was made when the region was. */
@@ -193,18 +198,13 @@ export class TranslationEmitter extends Emitter {
   override jumpTo(target: I64): void {
     const { f, region, guesses } = this;
     f.set(region.rip, target);
-    this.setField32(Field.LINK_FROM, i32.const(0));
-    const tired = f.let(this.retire(1));
-    f.if(tired, () => {
-      this.setField64(Field.RIP, region.rip);
-      this.leave(i32.const(Leave.BUDGET));
-    });
+    f.if(this.retire(1), () => this.leaveFor(region.rip));
     if (guesses.length > 0) {
       const position = f.let(i64.sub(region.rip, region.codeBase));
       this.guess(position, guesses);
     }
-    this.flags.settleOnWayOut();
-    f.break(region.searching);
+    f.set(region.from, i32.const(0));
+    f.break(this.flags.settleOnWayOut() ? region.searching : region.searchingUnsettled);
   }
 
   /** Compares with the middle one, and so on. */

@@ -1,24 +1,31 @@
 import type { Callees } from '../generate/emitter.ts';
-import { ENTER } from '../generate/handlers.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
-import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
-import { call, type FunctionBuilder, type Label } from '../wasm/module.ts';
-import { FlagVariables, SETTLE } from './lazy-flags.ts';
+import { Field, Record, Slot } from '../state.ts';
+import { i32, i64, type Expression, type I32, type I64, type Local } from '../wasm/expression.ts';
+import type { FunctionBuilder, Label, Mark } from '../wasm/module.ts';
+import { FlagVariables } from './lazy-flags.ts';
+import { WayOut } from './ways-out.ts';
 
 const REGISTERS = 16;
 
-/** A value of the vCPU's block that is kept in a variable: loaded at the start if anything used it. */
-class Cached<T extends 'i32' | 'i64'> {
+/** A value of the vCPU's block that a variable stands for. */
+interface Cached<T extends 'i32' | 'i64' = 'i32' | 'i64'> {
   readonly local: Local<T>;
-  used = false;
-  constructor(f: FunctionBuilder, type: T) {
-    this.local = f.local(type);
-  }
+  readonly load: () => Expression<T>;
 }
+
+/** What is in variables at a place. */
+export type InVariables = ReadonlySet<Cached>;
+
+/**
+ * How a region keeps registers. KEPT: all that it uses are loaded at its start and put back on its ways out, which is best
+ * in loops. WRITTEN: each block loads what it reads, and what it writes goes to memory at once: most of the kernel's
+ * code leaves a region after a dozen instructions, and then ways out need not put anything back.
+ */
+export const Registers = { KEPT: 0, WRITTEN: 1 } as const;
 
 /**
  * The function of a region: the variables that stand for the vCPU's registers while it runs, and the ways out,
- * each of which exists once and puts them back.
+ * each of which exists once.
  */
 export class RegionFunction {
   readonly f: FunctionBuilder;
@@ -34,152 +41,181 @@ export class RegionFunction {
   readonly dispatch: Local<'i32'>;
   /** For `searching`: the address to go on at. */
   readonly rip: Local<'i64'>;
-  /** Out to the run loop: flags are settled there. */
+  /** For `searching`: the direct jump within the page that goes there, or 0. */
+  readonly from: Local<'i32'>;
+  /** Out to the run loop; flags are settled on the way. */
   leaving!: Label;
-  /** Out to the handler of an instruction; flags are settled there. */
+  /** Out to the handler of an instruction; flags are settled on the way. */
   handingOver!: Label;
   /** Out to another record; flags are settled before. */
   chaining!: Label;
   /** Out to wherever `rip` leads; flags are settled before. */
   searching!: Label;
+  /** The same; flags are settled on the way. */
+  searchingUnsettled!: Label;
 
   private readonly callees: Callees;
-  private readonly codeSize: number;
+  private readonly is64: boolean;
+  private readonly keeps: boolean;
   private readonly registers: Cached<'i64'>[];
-  private readonly written = new Set<number>();
   private readonly codeBaseCache: Cached<'i64'>;
   private readonly tables: Map<number, Cached<'i32'>>;
+  /** What was used in a variable, and registers that were changed: anywhere (KEPT). */
+  private readonly used = new Set<Cached>();
+  private readonly written = new Set<number>();
+  /** What is in its variable here, and what of that the block has to load at its start (WRITTEN). */
+  private present = new Set<Cached>();
+  private loaded = new Set<Cached>();
+  private blockStart: Mark | undefined;
+  private blockDepth = 0;
 
-  constructor(f: FunctionBuilder, callees: Callees, codeSize: number) {
+  constructor(f: FunctionBuilder, callees: Callees, codeSize: number, registers: number) {
     this.f = f;
     this.callees = callees;
-    this.codeSize = codeSize;
+    this.is64 = codeSize === 64;
+    this.keeps = registers === Registers.KEPT;
     this.s = f.parameter('i32', 0);
-    this.registers = Array.from({ length: REGISTERS }, () => new Cached(f, 'i64'));
-    this.codeBaseCache = new Cached(f, 'i64');
-    this.tables = new Map([Field.TLB_READ, Field.TLB_WRITE].map((field) => [field, new Cached(f, 'i32')]));
+    const { s } = this;
+    const slot = (index: number): Cached<'i64'> => ({
+      local: f.local('i64'),
+      load: () => i64.load(s, Field.SLOTS + 8 * index),
+    });
+    this.registers = Array.from({ length: REGISTERS }, (_, index) => slot(index));
+    this.codeBaseCache = slot(Slot.CODE_BASE);
+    this.tables = new Map(
+      [Field.TLB_READ, Field.TLB_WRITE].map((field) => [
+        field,
+        { local: f.local('i32'), load: () => i32.load(s, field) },
+      ]),
+    );
     this.flags = new FlagVariables(f);
     this.budget = f.local('i32');
     this.code = f.local('i32');
     this.target = f.local('i32');
     this.dispatch = f.local('i32');
     this.rip = f.local('i64');
+    this.from = f.local('i32');
     f.keepLocals();
+  }
+
+  // ---- Values in variables --------------------------------------------------------------------------------
+
+  private use<T extends 'i32' | 'i64'>(cached: Cached<T>): Local<T> {
+    this.used.add(cached);
+    if (!this.present.has(cached)) {
+      this.present.add(cached);
+      this.loaded.add(cached);
+    }
+    return cached.local;
   }
 
   /** The variable of a general register. */
   register(index: number): Local<'i64'> {
-    const cached = this.registers[index];
-    cached.used = true;
-    return cached.local;
+    return this.use(this.registers[index]);
   }
 
   setRegister(index: number, value: I64): void {
-    this.written.add(index);
-    this.f.set(this.register(index), value);
+    const { f, s } = this;
+    const cached = this.registers[index];
+    if (this.keeps) {
+      this.written.add(index);
+      f.set(this.use(cached), value);
+      return;
+    }
+    // What is only written on one way has its old value on the other.
+    if (f.nesting === this.blockDepth) this.present.add(cached);
+    else this.use(cached);
+    f.set(cached.local, value);
+    f.store64(s, cached.local, Field.SLOTS + 8 * index);
   }
 
   get codeBase(): I64 {
-    this.codeBaseCache.used = true;
-    return this.codeBaseCache.local;
+    return this.use(this.codeBaseCache);
   }
 
   /** The address in Field.TLB_READ or TLB_WRITE, which holds as long as the privilege does. */
   table(field: number): I32 {
-    const cached = this.tables.get(field)!;
-    cached.used = true;
-    return cached.local;
+    return this.use(this.tables.get(field)!);
   }
   reloadTable(field: number): void {
-    this.f.set(this.tables.get(field)!.local, i32.load(this.s, field));
+    const cached = this.tables.get(field)!;
+    this.f.set(this.use(cached), cached.load());
   }
+
+  /** At the start of a block. `present`: what is in variables wherever it is come to from; null: nothing. */
+  beginBlock(present: InVariables | null): void {
+    if (this.keeps) return;
+    this.present = new Set(present);
+    this.loaded = new Set();
+    this.blockStart = this.f.mark();
+    this.blockDepth = this.f.nesting;
+  }
+
+  /** What is in variables now, for blocks that are come to from here. */
+  get inVariables(): InVariables {
+    return new Set(this.present);
+  }
+
+  endBlock(): void {
+    if (this.keeps) return;
+    this.f.insert(this.blockStart!, () => this.loadAll(this.loaded));
+  }
+
+  // ---- The way in, and the ways out -----------------------------------------------------------------------
 
   /**
    * Writes the whole function around its body, which must not run off its end. `several`: there is more than one way
    * in, and the record that led here has the number of the one to take.
    */
   build(several: boolean, body: () => void): void {
-    const { f } = this;
-    f.block((leaving) => {
-      this.leaving = leaving;
-      f.block((handingOver) => {
-        this.handingOver = handingOver;
-        f.block((chaining) => {
-          this.chaining = chaining;
-          f.block((searching) => {
-            this.searching = searching;
-            body();
-            f.unreachable();
-          });
-          this.search();
-        });
-        this.goOn();
+    const { f, s } = this;
+    const inside = (labels: ((label: Label) => void)[], outs: (() => void)[]): void => {
+      const [take, ...others] = labels;
+      if (take === undefined) {
+        body();
+        f.unreachable();
+        return;
+      }
+      f.block((label) => {
+        take(label);
+        inside(others, outs.slice(1));
       });
-      this.settle();
-      this.goOn();
-    });
-    this.settle();
-    this.store();
-    f.return(this.code);
+      outs[0]();
+    };
+    inside(
+      [
+        (label) => (this.leaving = label),
+        (label) => (this.handingOver = label),
+        (label) => (this.chaining = label),
+        (label) => (this.searching = label),
+        (label) => (this.searchingUnsettled = label),
+      ],
+      [
+        () => this.end(WayOut.LEAVE_UNSETTLED, this.code),
+        () => this.end(WayOut.CHAIN_UNSETTLED, this.target),
+        () => this.end(WayOut.CHAIN, this.target),
+        () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
+        () => this.end(this.is64 ? WayOut.SEEK_64_UNSETTLED : WayOut.SEEK_UNSETTLED, this.rip),
+      ],
+    );
     f.prologue(() => {
-      this.load();
+      if (this.keeps) this.loadAll(this.used);
+      f.set(this.budget, i32.load(s, Field.BUDGET));
       if (several) f.set(this.dispatch, i32.load(f.parameter('i32', 1), Record.IMMEDIATE));
     });
     f.unreachable();
   }
 
-  private settle(): void {
-    const { which, a, b, result, rotated } = this.flags;
-    this.f.if(which, () => this.f.call(this.callees(SETTLE), this.s, which, a, b, result, rotated));
-  }
-
-  private goOn(): void {
-    this.store();
-    this.f.returnCall(this.callees(ENTER), this.s, this.target);
-  }
-
-  private load(): void {
-    const { f, s } = this;
-    this.registers.forEach(({ used, local }, index) => {
-      if (used) f.set(local, i64.load(s, Field.SLOTS + 8 * index));
-    });
-    const { used, local } = this.codeBaseCache;
-    if (used) f.set(local, i64.load(s, Field.SLOTS + 8 * Slot.CODE_BASE));
-    for (const [field, table] of this.tables) if (table.used) f.set(table.local, i32.load(s, field));
-    f.set(this.budget, i32.load(s, Field.BUDGET));
-  }
-
-  private store(): void {
+  private end(way: string, where: I32 | I64): void {
     const { f, s } = this;
     for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
-    const ran = i64.extend_s(i32.sub(i32.load(s, Field.BUDGET), this.budget));
-    f.store64(s, i64.add(i64.load(s, Field.TRANSLATED), ran), Field.TRANSLATED);
-    f.store32(s, this.budget, Field.BUDGET);
+    if (UNSETTLED.has(way)) this.flags.handOver(s);
+    const from = where.type === 'i64' ? [this.from] : [];
+    f.returnCall(this.callees(way), s, where, this.budget, ...from);
   }
 
-  /** Finds the record for `rip` in the jump cache, or leaves for the run loop to find it. */
-  private search(): void {
-    const { f, s, rip } = this;
-    const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
-    const linear = f.let(this.codeSize === 64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
-    const low = f.let(i32.wrap(linear));
-    const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
-    const entry = f.let(i32.add(i32.load(s, Field.JUMP_CACHE), i32.shl(hash, 4)));
-    f.if(
-      i64.eq(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))),
-      () => {
-        f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
-        f.set(this.target, i32.load(entry, 8));
-      },
-      () => {
-        f.store64(s, rip, Field.RIP);
-        f.set(this.target, call(this.callees('find'), 'i32', s));
-        f.if(i32.eqz(this.target), () => {
-          f.set(this.code, i32.const(Leave.LOOKUP));
-          f.break(this.leaving);
-        });
-      },
-    );
+  private loadAll(values: Iterable<Cached>): void {
+    for (const { local, load } of values) this.f.set(local, load());
   }
 
   /** Nonzero, with its sign, when somebody wants the run loop to look around or the budget is used up. */
@@ -187,3 +223,10 @@ export class RegionFunction {
     return i32.lt_s(i32.or(this.budget, i32.load(this.s, Field.PENDING)), 0);
   }
 }
+
+const UNSETTLED: ReadonlySet<string> = new Set([
+  WayOut.LEAVE_UNSETTLED,
+  WayOut.CHAIN_UNSETTLED,
+  WayOut.SEEK_UNSETTLED,
+  WayOut.SEEK_64_UNSETTLED,
+]);

@@ -9,7 +9,8 @@ import {
   sumCarries,
 } from '../generate/flags.ts';
 import { Addressing, type Form } from '../generate/form.ts';
-import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
+import type { LibraryRoutine } from '../generate/semantics.ts';
+import { Field } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 
@@ -19,6 +20,8 @@ export interface KnownFlags {
   readonly bits: number;
   /** A rotation after it, which has set CF and OF. */
   readonly rotation?: Rotation | undefined;
+  /** Only if the variable `which` says that there was such an operation; if it is 0, the block has the flags. */
+  readonly perhaps?: boolean;
 }
 interface Rotation {
   readonly left: boolean;
@@ -28,6 +31,16 @@ interface Rotation {
 export const STORED: KnownFlags = { kind: 0, bits: 64 };
 const isStored = (known: KnownFlags | null): boolean =>
   known !== null && known.kind === 0 && known.rotation === undefined;
+
+/** What is known where two ways meet; null: only the run knows. */
+export function agreed(a: KnownFlags | null, b: KnownFlags | null): KnownFlags | null {
+  if (a === null || b === null) return null;
+  if (isStored(a)) return isStored(b) ? a : { ...b, perhaps: true };
+  if (isStored(b)) return { ...a, perhaps: true };
+  const same = a.kind === b.kind && a.bits === b.bits;
+  const sameRotation = a.rotation?.left === b.rotation?.left && a.rotation?.bits === b.rotation?.bits;
+  return same && sameRotation ? { ...a, perhaps: a.perhaps === true || b.perhaps === true } : null;
+}
 
 /**
  * The variables that stand for the flags: what set them (0: the block has them), its operands and result; and the
@@ -48,8 +61,28 @@ export class FlagVariables {
     this.b = f.local('i64');
     this.result = f.local('i64');
     this.rotated = f.local('i64');
+    this.f = f;
+  }
+  private readonly f: FunctionBuilder;
+
+  /** Puts them where SETTLE takes them from. */
+  handOver(s: I32): void {
+    const { f } = this;
+    f.store32(s, this.which, Unsettled.WHICH);
+    f.store64(s, this.a, Unsettled.A);
+    f.store64(s, this.b, Unsettled.B);
+    f.store64(s, this.result, Unsettled.RESULT);
+    f.store64(s, this.rotated, Unsettled.ROTATED);
   }
 }
+
+const Unsettled = {
+  WHICH: Field.UNSETTLED,
+  A: Field.UNSETTLED + 8,
+  B: Field.UNSETTLED + 16,
+  RESULT: Field.UNSETTLED + 24,
+  ROTATED: Field.UNSETTLED + 32,
+} as const;
 
 const SIZES = [8, 16, 32, 64];
 
@@ -84,8 +117,8 @@ export class LazyFlags extends Flags {
     this.variables = variables;
     this.depth = c.f.nesting;
     this.settleRoutine = () => {
-      const { which, a, b, result, rotated } = variables;
-      c.callVoid(SETTLE, c.s, which, a, b, result, rotated);
+      variables.handOver(c.s);
+      c.callVoid(SETTLE, c.s);
     };
   }
 
@@ -128,26 +161,32 @@ export class LazyFlags extends Flags {
 
   /** Puts the flags into the vCPU's block, where everybody else looks for them. */
   settle(): void {
+    const { c, variables } = this;
     if (isStored(this.current())) return;
-    this.settleOnWayOut();
+    if (!this.settleOnWayOut()) c.f.if(variables.which, this.settleRoutine);
+    c.f.set(variables.which, i32.const(0));
     this.nowKnown(STORED);
   }
 
-  /** The same on a way out of the function, after which other code goes on with the flags as they were before. */
-  settleOnWayOut(): void {
+  /**
+   * The same on a way out of the function, after which other code goes on with the flags as they were before. False:
+   * only the run knows what there is to do, and the variables are for the way out to hand over.
+   */
+  settleOnWayOut(): boolean {
     const known = this.current();
     const { c, variables } = this;
-    if (isStored(known)) return;
-    if (known === null) c.f.if(variables.which, this.settleRoutine);
-    else {
-      const { kind, bits, rotation } = known;
+    if (isStored(known)) return true;
+    if (known === null) return false;
+    const { kind, bits, rotation, perhaps } = known;
+    const store = (): void => {
       if (kind !== 0) storeFlags(c, kind, bits, variables.a, variables.b, variables.result);
-      if (rotation !== undefined) {
-        const { carry, overflow } = this.rotationOf(rotation);
-        super.setCarryOverflow(carry, overflow);
-      }
-    }
-    c.f.set(variables.which, i32.const(0));
+      if (rotation === undefined) return;
+      const { carry, overflow } = this.rotationOf(rotation);
+      super.setCarryOverflow(carry, overflow);
+    };
+    if (perhaps) c.f.if(variables.which, store);
+    else store();
+    return true;
   }
 
   override setRotation(left: boolean, bits: number, result: I64): void {
@@ -157,9 +196,10 @@ export class LazyFlags extends Flags {
     const number = numberOfRotation(rotation) << OPERATION_BITS;
     const known = this.current();
     f.set(rotated, result);
-    if (known === null) {
+    if (known === null || known.perhaps) {
       f.set(which, i32.or(i32.and(which, OPERATION_MASK), number));
-      if (f.nesting !== this.depth) this.nestedWrite = true;
+      if (f.nesting === this.depth) this.variables.known = null;
+      else this.nestedWrite = true;
       this.nested = null;
       return;
     }
@@ -185,7 +225,7 @@ export class LazyFlags extends Flags {
 
   override carry(): I64 {
     const known = this.current();
-    if (known === null) return this.carryAtRunTime();
+    if (known === null || known.perhaps) return this.carryAtRunTime();
     if (known.rotation !== undefined) return this.rotationOf(known.rotation).carry;
     if (known.kind === 0) return super.carry();
     return this.carryOf(known);
@@ -222,8 +262,12 @@ export class LazyFlags extends Flags {
 
   override overflow(): I64 {
     const known = this.current();
-    if (known?.rotation !== undefined) return this.rotationOf(known.rotation).overflow;
-    if (known !== null && known.kind !== 0) return i64.extend_u(this.testOf(known, 0));
+    if (known === null || known.perhaps) {
+      this.settle();
+      return super.overflow();
+    }
+    if (known.rotation !== undefined) return this.rotationOf(known.rotation).overflow;
+    if (known.kind !== 0) return i64.extend_u(this.testOf(known, 0));
     this.settle();
     return super.overflow();
   }
@@ -232,7 +276,20 @@ export class LazyFlags extends Flags {
     const known = this.current();
     // After a rotation what it has not changed is read as before it.
     const rotated = known?.rotation !== undefined && ![2, 4, 5].includes(code);
-    if (known !== null && known.kind !== 0 && !rotated) return this.testOf(known, code);
+    if (known !== null && known.kind !== 0 && !rotated) {
+      if (!known.perhaps) return this.testOf(known, code);
+      const { f } = this.c;
+      const result = f.local('i32');
+      f.if(
+        this.variables.which,
+        () => f.set(result, this.testOf(known, code)),
+        () => {
+          this.nested = { known: STORED, scopes: f.scopes };
+          f.set(result, super.test(code));
+        },
+      );
+      return result;
+    }
     this.settle();
     return super.test(code);
   }
@@ -366,14 +423,16 @@ function inCases(f: FunctionBuilder, number: I32, count: number, work: (n: numbe
   });
 }
 
-/** (s, which, a, b, result, rotated): stores the flags; `which` is not 0. */
-const settleFlags: LibraryRoutine = {
-  signature: { parameters: ['i32', 'i32', 'i64', 'i64', 'i64', 'i64'] },
+/** (s): stores the flags that FlagVariables.handOver() has put there, if there are any. */
+export const settleFlags: LibraryRoutine = {
+  signature: { parameters: ['i32'] },
   build: (f, callees) => {
     const c = new Emitter(f, NO_FORM, callees, i32.const(0));
-    const which = f.parameter('i32', 1);
-    const [a, b] = [f.parameter('i64', 2), f.parameter('i64', 3)];
-    const [result, rotated] = [f.parameter('i64', 4), f.parameter('i64', 5)];
+    const which = f.let(i32.load(c.s, Unsettled.WHICH));
+    const [a, b, result, rotated] = [Unsettled.A, Unsettled.B, Unsettled.RESULT, Unsettled.ROTATED].map(
+      (field) => f.let(i64.load(c.s, field)),
+    );
+    f.if(i32.eqz(which), () => f.return());
     const cases = Object.values(FlagKind).flatMap((kind) => SIZES.map((bits) => ({ kind, bits })));
     inCases(f, i32.sub(i32.and(which, OPERATION_MASK), 4), cases.length, (n) =>
       storeFlags(c, cases[n].kind, cases[n].bits, a, b, result),
@@ -383,11 +442,4 @@ const settleFlags: LibraryRoutine = {
       c.flags.setRotation(rotations[n].left, rotations[n].bits, rotated),
     );
   },
-};
-
-/** What translations call beside the routines of their instructions. */
-export const translationGroup: SemanticsGroup = {
-  name: 'translation',
-  plain: {},
-  library: { [SETTLE]: settleFlags },
 };

@@ -7,8 +7,8 @@ import { Record } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { TranslationEmitter, type Edge, type Guess } from './emitter.ts';
-import { RegionFunction } from './function.ts';
-import { STORED, type KnownFlags } from './lazy-flags.ts';
+import { RegionFunction, Registers, type InVariables } from './function.ts';
+import { agreed, STORED, type KnownFlags } from './lazy-flags.ts';
 import { fallsThrough, jumpTarget, RegionFinder } from './finder.ts';
 import type { Region } from './region.ts';
 
@@ -205,7 +205,7 @@ export class Translator {
   private build(region: Region, f: FunctionBuilder, callees: Callees): void {
     const [head] = region.members;
     const codeSize = codeSizeOf(head.block.context);
-    const frame = new RegionFunction(f, callees, codeSize);
+    const frame = new RegionFunction(f, callees, codeSize, registersOf(region));
     frame.build(region.ways.length > 1, () =>
       new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write(),
     );
@@ -225,6 +225,8 @@ class RegionBody {
   private dispatcher: Label | undefined;
   /** What the jumps to a member so far agree on about the flags; null: nothing. */
   private readonly flagsAt: (KnownFlags | null | undefined)[] = [];
+  /** What is in variables after all jumps to a member so far. */
+  private readonly variablesAt: (InVariables | undefined)[] = [];
 
   constructor(
     region: Region,
@@ -302,18 +304,32 @@ class RegionBody {
     // What comes from behind is not known yet.
     const entered = region.loopEnds[index] !== undefined || region.dispatched.has(index);
     frame.flags.known = entered ? null : (this.flagsAt[index] ?? null);
+    const isWay = region.ways.length > 1 && region.loopAround(index) < 0;
+    frame.beginBlock(entered || isWay ? null : (this.variablesAt[index] ?? null));
     const places = [...guesses].sort((a, b) => a - b);
     for (const record of records) {
       f.recycleLocals();
       const assigned = handlers.meaningOf(words[record >>> 2])!;
-      const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
+      const target = jumpTarget(words, record, assigned);
+      const inPage = target !== undefined;
+      const edge = this.edgeOf(index, target);
       const guessed = assigned.meaning.ending ? places.flatMap((at) => this.guessOf(index, at)) : [];
-      const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge, guessed);
+      const emitter = new TranslationEmitter(
+        frame,
+        assigned.form,
+        callees,
+        words,
+        record,
+        inPage,
+        edge,
+        guessed,
+      );
       assigned.meaning.semantics(emitter);
       emitter.finish();
       // The joining record after it is never reached.
       if (!fallsThrough(assigned)) break;
     }
+    frame.endBlock();
   }
 
   private guessOf(from: number, position: number): Guess[] {
@@ -331,6 +347,9 @@ class RegionBody {
       const jump = (): void => {
         const known = flags.known;
         this.flagsAt[to] = this.flagsAt[to] === undefined ? known : agreed(this.flagsAt[to], known);
+        const [others, own] = [this.variablesAt[to], frame.inVariables];
+        this.variablesAt[to] =
+          others === undefined ? own : new Set([...own].filter((one) => others.has(one)));
         f.break(this.forwards[to]!);
       };
       return { back: false, jump };
@@ -344,8 +363,8 @@ class RegionBody {
   }
 }
 
-function agreed(a: KnownFlags | null, b: KnownFlags | null): KnownFlags | null {
-  if (a === null || b === null || a.kind !== b.kind || a.bits !== b.bits) return null;
-  const same = a.rotation?.left === b.rotation?.left && a.rotation?.bits === b.rotation?.bits;
-  return same ? a : null;
+/** A region with loops keeps registers in variables. */
+function registersOf({ loopEnds, dispatched }: Region): number {
+  const loops = dispatched.size > 0 || loopEnds.some((end) => end !== undefined);
+  return loops ? Registers.KEPT : Registers.WRITTEN;
 }

@@ -26,6 +26,14 @@ export class ByteWriter {
     this.length += bytes.length;
   }
 
+  /** Puts bytes between others. */
+  insert(at: number, bytes: Uint8Array): void {
+    this.reserve(bytes.length);
+    this.data.copyWithin(at + bytes.length, at, this.length);
+    this.data.set(bytes, at);
+    this.length += bytes.length;
+  }
+
   /** Unsigned LEB128 of a number below 2^32. */
   unsigned(value: number): void {
     let rest = value >>> 0;

@@ -24,6 +24,12 @@ export interface Label {
   readonly depth: number;
 }
 
+/** A place among the statements of a function. */
+export interface Mark {
+  readonly at: number;
+  readonly depth: number;
+}
+
 const BLOCK_VOID = 0x40;
 const MISC = 0xfc;
 const SIMD = 0xfd;
@@ -255,6 +261,23 @@ export class FunctionBuilder {
 
   unreachable(): void {
     this.code.byte(0x00);
+  }
+
+  /** This place, for insert(). */
+  mark(): Mark {
+    return { at: this.code.length, depth: this.depth };
+  }
+
+  /** Writes statements at a mark: for what is known only later. Marks behind it don't hold any more. */
+  insert(mark: Mark, body: () => void): void {
+    const { code, depth } = this;
+    this.code = new ByteWriter(64);
+    this.depth = mark.depth;
+    body();
+    const inserted = this.code;
+    this.code = code;
+    this.depth = depth;
+    code.insert(mark.at, inserted.view());
   }
 
   /** Writes statements that come before all others: for what is known only when those are there. */

@@ -1,0 +1,114 @@
+import { HANDLER } from '../generate/runtime.ts';
+import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
+import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
+import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
+import { call, type FunctionBuilder, type Signature } from '../wasm/module.ts';
+import { SETTLE, settleFlags } from './lazy-flags.ts';
+
+/**
+ * How translations end: functions that they call last, with what they have in variables, once the registers are back in
+ * the vCPU's block. There is one of each in a process, where one in each region would push its code out of the caches.
+ */
+export const WayOut = {
+  /** (s, record, budget): goes on with a record. */
+  CHAIN: 'chain',
+  /** The same with flags that are to be settled: they are in Field.UNSETTLED. */
+  CHAIN_UNSETTLED: 'chainUnsettled',
+  /** (s, rip, budget, from): goes on wherever `rip` leads; `from`: the direct jump within a page that goes there, or 0. */
+  SEEK: 'seek',
+  SEEK_UNSETTLED: 'seekUnsettled',
+  SEEK_64: 'seek64',
+  SEEK_64_UNSETTLED: 'seek64Unsettled',
+  /** (s, code, budget): leaves for the run loop. */
+  LEAVE: 'leave',
+  LEAVE_UNSETTLED: 'leaveUnsettled',
+} as const;
+
+const CHAIN: Signature = { parameters: ['i32', 'i32', 'i32'], result: 'i32' };
+const SEEK: Signature = { parameters: ['i32', 'i64', 'i32', 'i32'], result: 'i32' };
+
+/** Writes down what the region ran. */
+function account(f: FunctionBuilder, s: Local<'i32'>, budget: I32): void {
+  const ran = i64.extend_s(i32.sub(i32.load(s, Field.BUDGET), budget));
+  f.store64(s, i64.add(i64.load(s, Field.TRANSLATED), ran), Field.TRANSLATED);
+  f.store32(s, budget, Field.BUDGET);
+}
+
+/** Goes on with a record's handler. */
+function enter(f: FunctionBuilder, s: Local<'i32'>, record: I32): void {
+  f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), s, record);
+}
+
+function chain(settles: boolean): LibraryRoutine {
+  return {
+    signature: CHAIN,
+    build: (f, callees) => {
+      const s = f.parameter('i32', 0);
+      if (settles) f.call(callees(SETTLE), s);
+      account(f, s, f.parameter('i32', 2));
+      enter(f, s, f.parameter('i32', 1));
+      f.unreachable();
+    },
+  };
+}
+
+function leave(settles: boolean): LibraryRoutine {
+  return {
+    signature: CHAIN,
+    build: (f, callees) => {
+      const s = f.parameter('i32', 0);
+      if (settles) f.call(callees(SETTLE), s);
+      account(f, s, f.parameter('i32', 2));
+      f.return(f.parameter('i32', 1));
+      f.unreachable();
+    },
+  };
+}
+
+function seek(is64: boolean, settles: boolean): LibraryRoutine {
+  return {
+    signature: SEEK,
+    build: (f, callees) => {
+      const s = f.parameter('i32', 0);
+      const rip: I64 = f.parameter('i64', 1);
+      const from = f.parameter('i32', 3);
+      if (settles) f.call(callees(SETTLE), s);
+      account(f, s, f.parameter('i32', 2));
+      const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
+      const linear = f.let(is64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
+      const low = f.let(i32.wrap(linear));
+      const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
+      const entry = f.let(i32.add(i32.load(s, Field.JUMP_CACHE), i32.shl(hash, 4)));
+      f.if(i64.ne(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))), () => {
+        f.store64(s, rip, Field.RIP);
+        f.store32(s, from, Field.LINK_FROM);
+        const found = f.let(call(callees('find'), 'i32', s));
+        f.if(i32.eqz(found), () => f.return(i32.const(Leave.LOOKUP)));
+        enter(f, s, found);
+      });
+      f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
+      f.if(from, () => f.store32(from, i32.load(entry, 12), Record.LINK));
+      enter(f, s, f.let(i32.load(entry, 8)));
+      f.unreachable();
+    },
+  };
+}
+
+const waysOut: Record<string, LibraryRoutine> = {
+  [WayOut.CHAIN]: chain(false),
+  [WayOut.CHAIN_UNSETTLED]: chain(true),
+  [WayOut.SEEK]: seek(false, false),
+  [WayOut.SEEK_UNSETTLED]: seek(false, true),
+  [WayOut.SEEK_64]: seek(true, false),
+  [WayOut.SEEK_64_UNSETTLED]: seek(true, true),
+  [WayOut.LEAVE]: leave(false),
+  [WayOut.LEAVE_UNSETTLED]: leave(true),
+};
+
+/** What translations call beside the routines of their instructions. */
+export const translationGroup: SemanticsGroup = {
+  name: 'translation',
+  plain: {},
+  library: { [SETTLE]: settleFlags },
+  continuations: waysOut,
+};
