@@ -95,6 +95,7 @@ export class Cpu {
     this.words = new Int32Array(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     this.s = s;
+    this.changed = ALL_SEGMENTS;
   }
 
   // ---- Fields -------------------------------------------------------------------------------------------
@@ -300,7 +301,12 @@ export class Cpu {
     this.changed = 0;
   }
   /** Segments that were written since, a bit each; and of those that 32- and 16-bit code sees, which are how. */
-  private changed = ALL_SEGMENTS;
+  private get changed(): number {
+    return this.get(Field.SEGMENTS_CHANGED);
+  }
+  private set changed(segments: number) {
+    this.set(Field.SEGMENTS_CHANGED, segments);
+  }
   private bounds: number = Bounds.NONE;
   private flat = 0;
   private zeroBased = 0;

@@ -5,6 +5,7 @@ import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
+import { DELIVER } from './generate/integer/exceptions.ts';
 import { Handlers } from './generate/handlers.ts';
 import { reserveUsual } from './generate/usual.ts';
 import { Inspector } from './inspector.ts';
@@ -179,6 +180,8 @@ export class Processor {
   private ranNs = 0;
   private readonly counters: Float64Array;
   private stepping = false;
+  private readonly deliver32: (...numbers: number[]) => number;
+  private readonly deliver64: (...numbers: number[]) => number;
   private nextPageRip = 0;
 
   constructor(
@@ -216,6 +219,8 @@ export class Processor {
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );
+    this.deliver32 = this.handlers.routine(DELIVER[32]);
+    this.deliver64 = this.handlers.routine(DELIVER[64]);
     const decoder = new Decoder(DECODED_FEATURES);
     reserveUsual(this.handlers, decoder);
     this.blocks = new Blocks(
@@ -805,12 +810,18 @@ export class Processor {
 
   /** Raises an exception at RIP; false when the machine shuts down or an exit came in between. */
   raise(vector: number, error: number): boolean {
-    return this.deliverEvent({
-      vector,
-      error: hasErrorCode(vector) ? error : -1,
-      source: 'exception',
-      resume: !WITHOUT_RF.has(vector) || vector === Vector.DB,
-    });
+    const code = hasErrorCode(vector) ? error : -1;
+    const resume = !WITHOUT_RF.has(vector) || vector === Vector.DB;
+    if (this.deliverQuickly(vector, code, resume)) return true;
+    return this.deliverEvent({ vector, error: code, source: 'exception', resume });
+  }
+
+  /** What nobody looks at is delivered by generated code, if that can do it. */
+  private deliverQuickly(vector: number, error: number, resume: boolean): boolean {
+    const { cpu, inspector } = this;
+    if (inspector.exceptions !== 0 || inspector.recording || this.debug.active || this.stepping) return false;
+    const quick = cpu.code64 ? this.deliver64 : this.deliver32;
+    return quick(cpu.s, vector, error, resume ? Eflags.RF : 0) !== 0;
   }
 
   private trap(vector: number): boolean {

@@ -137,6 +137,8 @@ export const Field = {
   JUMP_CACHE: 0x3a4,
   /** The Leave code of a slow access that did not succeed. */
   LEAVE: 0x3a0,
+  /** Segments that were written since what follows from them was computed, a bit each (Cpu.updateContext). */
+  SEGMENTS_CHANGED: 0x3a8,
   /** Set by any thread: the next run, or the one that is going on, returns STOPPED. */
   STOP: 0x3ac,
   /** 64 bytes for accesses that straddle pages. */

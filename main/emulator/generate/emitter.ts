@@ -420,10 +420,16 @@ export class Emitter {
     };
   }
 
+  /** The entry for an address in the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */
   tlbEntry(linear: I64, table: number): I32 {
+    return this.tlbEntryIn(linear, this.tableAddress(table));
+  }
+
+  /** The same in the table at an address. */
+  tlbEntryIn(linear: I64, table: I32): I32 {
     // The page's number times the size of an entry, 16.
     const offset = i32.and(i32.wrap(i64.shr_u(linear, 8)), (TLB_ENTRIES - 1) * TLB_ENTRY);
-    return this.f.let(i32.add(this.tableAddress(table), offset));
+    return this.f.let(i32.add(table, offset));
   }
 
   /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */

@@ -148,6 +148,11 @@ export class Handlers {
     };
   }
 
+  /** A library routine, for TypeScript. */
+  routine(name: string): (...numbers: number[]) => number {
+    return this.environment[name] as CallableFunction as (...numbers: number[]) => number;
+  }
+
   /** Lets later modules call a function. */
   private provide(name: string, signature: Signature, body: WebAssembly.ExportValue): void {
     this.environment[name] = body as CallableFunction as WebAssembly.ImportValue;

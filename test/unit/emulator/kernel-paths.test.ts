@@ -95,4 +95,48 @@ describe.each(tiers)('what kernels do often: $name', ({ runs }) => {
     }
     expect(state.gpr(Gpr.RDI)).toBe(BigInt(wanted));
   });
+
+  const own = [
+    { name: 'MOV to FS', load: 'db 0x8e, 0xe0', prefix: 0x64, segment: Seg.FS },
+    { name: 'POP to FS', load: 'push eax\n db 0x0f, 0xa1', prefix: 0x64, segment: Seg.FS },
+    { name: 'MOV to GS', load: 'db 0x8e, 0xe8', prefix: 0x65, segment: Seg.GS },
+    { name: 'POP to GS', load: 'push eax\n db 0x0f, 0xa9', prefix: 0x65, segment: Seg.GS },
+  ];
+  /** Reads VALUES through FS or GS. */
+  const read = (prefix: number): string => `db ${prefix}, 0x8b, 0x1d\n dd ${VALUES}`;
+
+  it.each(own)(
+    '$name in turn with a null selector, and what the descriptor has become',
+    ({ load, prefix, segment }) => {
+      // The base becomes what DL says, twenty times; loads of DS beside, which are the helper's, compute the context anew.
+      const program = `mov edx, 20\nagain: mov ebp, ${GDT + Selector.CHANGING + 2}\n mov [ebp], dl
+      mov eax, ${Selector.CHANGING}\n ${load}\n ${read(prefix)}\n add edi, ebx\n xor eax, eax\n ${load}
+      mov eax, ${Selector.USER_DATA}\n db 0x8e, 0xd8\n mov eax, ${Selector.CHANGING}\n ${load}\n ${read(prefix)}
+      lea edi, [edi + edi * 2]\n add edi, ebx\n mov eax, ${Selector.DATA}\n db 0x8e, 0xd8\n mov eax, 3\n ${load}
+      dec edx\n jnz again\n hlt`;
+      const state = run(runs, 32, program, 'nop', (_state, ram) => {
+        for (let i = 0; i < 64; i++) ram.write(VALUES + i, Uint8Array.of(i));
+      });
+      let wanted = 0;
+      for (let base = 20; base > 0; base--) {
+        const word = (0x03020100 + Math.imul(base, 0x01010101)) >>> 0;
+        wanted = (Math.imul((wanted + word) | 0, 3) + word) >>> 0;
+      }
+      expect(state.gpr(Gpr.RDI)).toBe(BigInt(wanted));
+      expect([state.selector(segment), state.gpr(Gpr.RSP)]).toEqual([3, BigInt(STACK)]);
+    },
+  );
+
+  it.each(own)('$name: a null selector reads nothing', ({ load, prefix }) => {
+    const program = `mov esi, 30\nagain: mov eax, ${Selector.DATA}\n ${load}\n ${read(prefix)}\n inc edi\n dec esi\n jnz again
+      xor eax, eax\n ${load}\n inc edi\n ${read(prefix)}\n inc edi\n hlt`;
+    const state = run(runs, 32, program, 'nop');
+    expect(state.gpr(Gpr.RDI)).toBe(31n);
+  });
+
+  it.each(own)("$name: a program's selector of the kernel's data faults", ({ load }) => {
+    const program = `mov esi, 30\nagain: mov eax, ${Selector.DATA}\n ${load}\n inc edi\n dec esi\n jnz again
+      mov eax, ${Selector.DATA | 3}\n ${load}\n inc edi\n hlt`;
+    expect(run(runs, 32, program, 'nop').gpr(Gpr.RDI)).toBe(30n);
+  });
 });

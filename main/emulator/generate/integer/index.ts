@@ -3,6 +3,7 @@ import { arithmetic } from './arithmetic.ts';
 import { bits } from './bits.ts';
 import { control } from './control.ts';
 import { decimal } from './decimal.ts';
+import { exceptions } from './exceptions.ts';
 import { moves } from './moves.ts';
 import { multiplication } from './multiply.ts';
 import { shifts } from './shifts.ts';
@@ -17,4 +18,5 @@ export const integerGroups: readonly SemanticsGroup[] = [
   strings,
   control,
   decimal,
+  exceptions,
 ];

@@ -1,46 +1,121 @@
-import { Efer } from '../../cpu.ts';
+import { Cr0, Efer } from '../../cpu.ts';
 import { helperNumber } from '../../helpers.ts';
-import { Field, Record, Segment, SegmentIndex } from '../../state.ts';
+import { Field, Record, Segment, SegmentIndex, Slot } from '../../state.ts';
 import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
 import { tlbHit, type Emitter } from '../emitter.ts';
+import { Context } from '../form.ts';
+import { EVERYTHING, FLAT_DATA, NOTHING, SALT_SHIFT } from './flat.ts';
 
-/**
- * Whether a segment register has this selector already, and from the very descriptor that stands in the GDT: then a load
- * changes nothing. 32-bit kernels load DS and ES at each entry with what programs have in them, too. Only for a kernel
- * outside long mode, and not for SS, which casts a shadow.
- */
-function isLoaded(c: Emitter, selector: I32): I32 {
+/** All of a descriptor but its base, its privilege and the bit for programs. */
+const FLAT_MASK = 0x00ef_9f00_0000_ffffn;
+
+/** A segment register and a selector for it. */
+interface Load {
+  index: I32;
+  selector: I32;
+  /** The register's part of the vCPU's block, before Field.SEGMENTS. */
+  part: I32;
+}
+
+/** Whether the quick cases may be: only for a kernel outside long mode, and not for SS, which casts a shadow. */
+function isPlain(c: Emitter, { index }: Load): I32 {
+  const other = i32.or(c.field32(Field.CPL), i32.and(c.field32(Field.EFER), Efer.LMA));
+  const plain = i32.and(i32.eqz(other), i32.and(c.field32(Field.CR0), Cr0.PE));
+  return i32.and(plain, i32.ne(index, SegmentIndex.SS));
+}
+
+/** The descriptor in the GDT that a selector names, if the table of translations has its page; else 0. */
+function descriptorOf(c: Emitter, selector: I32): I64 {
   const { f } = c;
-  const loaded = f.local('i32');
-  f.set(loaded, i32.const(0));
-  const index = f.let(i32.load8_u(c.d, Record.REGISTER));
-  const part = f.let(i32.add(c.s, i32.mul(index, Segment.SIZE)));
-  const same = i32.eq(selector, i32.load(part, Field.SEGMENTS + Segment.SELECTOR));
+  const found = f.local('i64');
+  f.set(found, i64.const(0));
   const offset = f.let(i32.and(selector, 0xfff8));
   const within = i32.le_u(i32.add(offset, 7), i32.and(c.field32(Field.GDT_LIMIT), 0xffff));
-  const local = i32.and(selector, 4);
-  const other = i32.or(i32.or(c.field32(Field.CPL), i32.and(c.field32(Field.EFER), Efer.LMA)), local);
-  const able = i32.and(i32.eqz(other), i32.ne(index, SegmentIndex.SS));
-  f.if(i32.and(i32.and(same, within), able), () => {
+  f.if(i32.and(within, i32.eqz(i32.and(selector, 4))), () => {
     const linear = f.let(i64.extend_u(i32.add(c.field32(Field.GDT_BASE), offset)));
     const entry = c.tlbEntry(linear, Field.TLB_READ);
     f.if(tlbHit(entry, linear, 8), () => {
-      const stands = f.let(i64.load(i32.add(i32.wrap(linear), i32.load(entry, 8))));
-      const known = i64.load(part, Field.SEGMENTS + Segment.DESCRIPTOR);
-      f.set(loaded, i32.and(i64.ne(stands, 0), i64.eq(stands, known)));
+      f.set(found, i64.load(i32.add(i32.wrap(linear), i32.load(entry, 8))));
     });
   });
-  return loaded;
+  return found;
 }
 
-/** Loads the segment register of the first operand, unless that is the same as before. */
-function load(c: Emitter, helper: 'moveToSegment' | 'popSegment', value: I64): void {
+/** Puts a flat segment, or none at all, into FS or GS, with all that follows from it. */
+function install(c: Emitter, { index, selector, part }: Load, descriptor: I64 | null): void {
+  const { f } = c;
+  const put = (field: number, value: I64): void => f.store64(part, value, Field.SEGMENTS + field);
+  const bit = f.let(i32.shl(i32.const(Context.FLAT_FS), i32.sub(index, SegmentIndex.FS)));
+  const low = descriptor === null ? null : i32.and(i32.wrap(i64.shr_u(descriptor, 16)), 0xffffff);
+  const high = descriptor === null ? null : i32.wrap(i64.shr_u(descriptor, 32));
+  const base = f.let(low === null ? i64.const(0) : i64.extend_u(i32.or(low, i32.and(high!, 0xff000000))));
+  const attrib =
+    high === null ? null : i32.or(i32.and(i32.shr_u(high, 8), 0xff), i32.and(i32.shr_u(high, 12), 0xf00));
+  f.store32(part, i32.and(selector, 0xffff), Field.SEGMENTS + Segment.SELECTOR);
+  f.store32(part, attrib ?? i32.const(0), Field.SEGMENTS + Segment.ATTRIB);
+  f.store32(part, i32.const(descriptor === null ? 0 : -1), Field.SEGMENTS + Segment.LIMIT);
+  const bounds = i64.const(descriptor === null ? NOTHING : EVERYTHING);
+  put(Segment.READ_LOW, bounds);
+  put(Segment.WRITE_LOW, bounds);
+  put(Segment.BASE, base);
+  put(Segment.DESCRIPTOR, descriptor ?? i64.const(0));
+  f.store64(i32.add(c.s, i32.shl(index, 3)), base, Field.SLOTS + 8 * Slot.SEGMENT_BASE);
+  const before = c.field32(Field.CONTEXT);
+  const context = f.let(descriptor === null ? i32.and(before, i32.xor(bit, -1)) : i32.or(before, bit));
+  c.setField32(Field.CONTEXT, context);
+  c.setField32(Field.JUMP_SALT + 4, i32.shl(context, SALT_SHIFT));
+  const changed = i32.or(c.field32(Field.SEGMENTS_CHANGED), i32.shl(i32.const(1), index));
+  c.setField32(Field.SEGMENTS_CHANGED, changed);
+}
+
+/**
+ * Loads the segment register of the first operand. 32-bit kernels do that at each entry and before they return: DS and ES
+ * they find as they leave them, and loads of what is there from the very descriptor that stands in the GDT change nothing;
+ * FS is the kernel's own, or null. All other cases are the helper's. `after`: what else the instruction does.
+ */
+function load(
+  c: Emitter,
+  helper: 'moveToSegment' | 'popSegment',
+  value: I64,
+  after: () => void = () => undefined,
+): void {
+  const { f } = c;
   const hand = (): void => {
     c.setField64(Field.HELPER_VALUE, value);
     c.endWithHelper(helperNumber(helper, c.form.operandSize));
   };
-  if (!staysInBlock(c.form.codeSize)) hand();
-  else c.f.if(i32.eqz(isLoaded(c, c.f.let(i32.wrap(value)))), hand);
+  if (!staysInBlock(c.form.codeSize)) {
+    hand();
+    return;
+  }
+  const selector = f.let(i32.wrap(value));
+  const index = f.let(i32.load8_u(c.d, Record.REGISTER));
+  const part = f.let(i32.add(c.s, i32.mul(index, Segment.SIZE)));
+  const one = { index, selector, part };
+  const stays = f.local('i32');
+  f.set(stays, i32.const(0));
+  f.if(isPlain(c, one), () => {
+    const isOwn = i32.and(i32.ge_s(index, SegmentIndex.FS), c.goesOn());
+    // The context may be another: the block ends.
+    const done = (descriptor: I64 | null): void => {
+      install(c, one, descriptor);
+      after();
+      c.jumpTo(c.nextRip());
+    };
+    f.if(i32.eqz(i32.and(selector, 0xfffc)), () => f.if(isOwn, () => done(null)));
+    const descriptor = descriptorOf(c, selector);
+    const known = i64.load(part, Field.SEGMENTS + Segment.DESCRIPTOR);
+    const same = i32.eq(selector, i32.load(part, Field.SEGMENTS + Segment.SELECTOR));
+    f.if(i64.ne(descriptor, 0), () => {
+      f.set(stays, i32.and(same, i64.eq(descriptor, known)));
+      const flat = i64.eq(i64.and(descriptor, i64.const(FLAT_MASK)), i64.const(FLAT_DATA));
+      const privilege = i32.and(i32.wrap(i64.shr_u(descriptor, 45)), 3);
+      const allowed = i32.ge_s(privilege, i32.and(selector, 3));
+      f.if(i32.and(i32.eqz(stays), i32.and(isOwn, i32.and(flat, allowed))), () => done(descriptor));
+    });
+  });
+  f.if(i32.eqz(stays), hand);
+  after();
 }
 
 /** Whether such a load may be one of those that change nothing; else it ends its block. */
@@ -56,6 +131,5 @@ export function moveToSegment(c: Emitter): void {
 /** POP to a segment register. */
 export function popSegment(c: Emitter): void {
   const size = c.form.operandSize;
-  load(c, 'popSegment', c.f.let(i64.and(c.peek(size), 0xffff)));
-  if (staysInBlock(c.form.codeSize)) c.drop(size / 8);
+  load(c, 'popSegment', c.f.let(i64.and(c.peek(size), 0xffff)), () => c.drop(size / 8));
 }
