@@ -1,6 +1,7 @@
 import { Context } from './generate/form.ts';
 import { Vector } from './fault.ts';
 import { Field, Segment, SegmentIndex, Slot, TlbKind, TlbSet, tlbOffset } from './state.ts';
+import { Unsettled } from './generate/unsettled.ts';
 
 const TWO_32 = 2 ** 32;
 
@@ -174,10 +175,16 @@ export class Cpu {
     return (this.get(Field.EFLAGS) >>> 12) & 3;
   }
 
+  /** Generated code's routine SETTLE. */
+  settleFlags: () => void = () => {
+    throw new Error('flags are unsettled, and there is no generated code to settle them');
+  };
+
   // ---- Flags --------------------------------------------------------------------------------------------
 
   /** RFLAGS, low 32 bits. */
   get eflags(): number {
+    if (this.get(Unsettled.WHICH) !== 0) this.settleFlags();
     const resultLow = this.get(Field.FLAG_RESULT);
     const resultHigh = this.high(Field.FLAG_RESULT);
     const aux = this.get(Field.FLAG_AUX);
@@ -202,6 +209,7 @@ export class Cpu {
     const overflow = (value >>> 11) & 1;
     this.set64(Field.FLAG_RESULT, zero ^ 1, 0);
     const parityFix = (((value >>> 2) ^ zero) & 1) << 8;
+    this.set(Unsettled.WHICH, 0);
     this.set(Field.FLAG_AUX, (value & 0x10) | parityFix | (((value >>> 7) & 1) << 31));
     this.set64(Field.FLAG_CARRY, 0, (carry << 31) | ((carry ^ overflow) << 30));
     this.set(Field.EFLAGS, (value & ~ARITHMETIC) | Eflags.FIXED);

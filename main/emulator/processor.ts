@@ -6,6 +6,7 @@ import { Decoder } from './decoder/decoder.ts';
 import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
 import { DELIVER } from './generate/integer/exceptions.ts';
+import { SETTLE } from './generate/unsettled.ts';
 import { Handlers } from './generate/handlers.ts';
 import { reserveUsual } from './generate/usual.ts';
 import { Inspector } from './inspector.ts';
@@ -219,6 +220,8 @@ export class Processor {
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );
+    const settle = this.handlers.routine(SETTLE);
+    cpu.settleFlags = () => settle(cpu.s);
     this.deliver32 = this.handlers.routine(DELIVER[32]);
     this.deliver64 = this.handlers.routine(DELIVER[64]);
     const decoder = new Decoder(DECODED_FEATURES);

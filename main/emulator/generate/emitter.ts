@@ -527,6 +527,23 @@ export class Emitter {
     this.jumpThroughCache(rip, select(is64, rip, cut(32, i64.add(rip, this.segmentBase(1)))));
   }
 
+  /**
+   * Does what holds until the block ends once it was done, like a check that is passed: here each time, for who comes in
+   * the middle of a block.
+   */
+  once(_what: string, work: () => void): void {
+    work();
+  }
+
+  /**
+   * A condition that is not worse later in the block, unless that forgets it: here it is looked at each time. What asks
+   * must be right with `false`, too.
+   */
+  remembered(_what: 'fast floats', condition: I32): I32 {
+    return condition;
+  }
+  forget(_what: 'fast floats'): void {}
+
   /** A library routine or service by name. */
   callee(name: string): FunctionReference {
     return this.callees(name);

@@ -2,6 +2,7 @@ import { Field } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { cut, extend } from './bits.ts';
 import type { Emitter } from './emitter.ts';
+import { SETTLE, Unsettled } from './unsettled.ts';
 
 /** Bits of RFLAGS. */
 export const Flag = {
@@ -129,13 +130,32 @@ export class Flags {
     this.c = c;
   }
 
+  /** Where flags were settled last: until a scope opens or closes nothing unsettles them. */
+  private settledAt = -1;
+
+  /** Before the fields FLAG_* are read, or written in part. */
+  protected settleStored(): void {
+    const { c } = this;
+    const { f } = c;
+    if (this.settledAt === f.scopes) return;
+    f.if(c.field32(Unsettled.WHICH), () => c.callVoid(SETTLE, c.s));
+    this.settledAt = f.scopes;
+  }
+
+  /** After all of them were written. */
+  protected nothingUnsettled(): void {
+    this.c.setField32(Unsettled.WHICH, i32.const(0));
+  }
+
   /** All six, by what kind of operation set them (FlagKind). */
   set(kind: number, bits: number, a: I64, b: I64, result: I64): void {
     storeFlags(this.c, kind, bits, a, b, result);
+    this.nothingUnsettled();
   }
 
   /** CF and OF alone, as 64-bit 0 or 1. */
   setCarryOverflow(carry: I64, overflow: I64): void {
+    this.settleStored();
     this.c.setField64(Field.FLAG_CARRY, carryWord(carry, overflow));
   }
 
@@ -154,14 +174,17 @@ export class Flags {
     const parity = i32.shl(i32.xor(bit(2), bit(6)), 8);
     c.setField32(Field.FLAG_AUX, i32.or(i32.or(i32.and(word, Flag.AF), parity), i32.shl(bit(7), 31)));
     c.setField64(Field.FLAG_CARRY, carryWord(i64.extend_u(bit(0)), i64.extend_u(bit(11))));
+    this.nothingUnsettled();
   }
 
   /** CF as 0 or 1. */
   carry(): I64 {
+    this.settleStored();
     return i64.shr_u(this.c.field64(Field.FLAG_CARRY), 63);
   }
 
   overflow(): I64 {
+    this.settleStored();
     const vector = this.c.f.let(this.c.field64(Field.FLAG_CARRY));
     return i64.shr_u(i64.xor(vector, i64.shl(vector, 1)), 63);
   }
@@ -169,6 +192,7 @@ export class Flags {
   /** Conditions by their code's upper three bits: O, B, E, BE, S, P, L, LE, as 0 or 1. */
   protected test(code: number): I32 {
     const { c } = this;
+    this.settleStored();
     const carry = (): I32 => i64.lt_s(c.field64(Field.FLAG_CARRY), 0);
     const zero = (): I32 => i64.eqz(c.field64(Field.FLAG_RESULT));
     const overflow = (): I32 => i32.wrap(this.overflow());

@@ -175,14 +175,14 @@ export class TranslationEmitter extends Emitter {
   private jumpOut(counts: number): void {
     const { f, region } = this;
     f.if(this.retire(counts), () => this.leaveFor(this.relativeTarget(counts)));
-    const settled = this.flags.settleOnWayOut();
+    const left = this.flags.leaveUnsettled();
     if (this.inPage) {
       f.set(region.target, i32.load(this.d, Record.LINK));
-      f.breakIf(settled ? region.chaining : region.handingOver, region.target);
+      f.breakIf(left ? region.chaining : region.handingOver, region.target);
       f.set(region.from, this.d);
     } else f.set(region.from, i32.const(0));
     f.set(region.rip, this.relativeTarget(counts));
-    f.break(settled ? region.searching : region.searchingUnsettled);
+    f.break(left ? region.searching : region.searchingUnsettled);
   }
 
   /** Leaves with the budget used up, to go on at an address. */
@@ -204,7 +204,7 @@ export class TranslationEmitter extends Emitter {
       this.guess(position, guesses);
     }
     f.set(region.from, i32.const(0));
-    f.break(this.flags.settleOnWayOut() ? region.searching : region.searchingUnsettled);
+    f.break(this.flags.leaveUnsettled() ? region.searching : region.searchingUnsettled);
   }
 
   /** Compares with the middle one, and so on. */
@@ -220,6 +220,26 @@ export class TranslationEmitter extends Emitter {
       () => this.guess(position, guesses.slice(0, middle)),
       () => this.guess(position, guesses.slice(middle)),
     );
+  }
+
+  // ---- What holds for the rest of the block -----------------------------------------------------------------
+
+  override once(what: string, work: () => void): void {
+    if (this.region.holds(what)) return;
+    work();
+    this.region.nowHolds(what);
+  }
+
+  override remembered(what: 'fast floats', condition: I32): I32 {
+    const { f, region } = this;
+    if (!region.holds(what)) {
+      f.set(region.fastFloats, condition);
+      region.nowHolds(what);
+    }
+    return region.holds(what) ? region.fastFloats : condition;
+  }
+  override forget(what: 'fast floats'): void {
+    this.region.forget(what);
   }
 
   // ---- Memory -------------------------------------------------------------------------------------------

@@ -37,21 +37,23 @@ export class RegionFunction {
   readonly code: Local<'i32'>;
   /** For `chaining` and `handingOver`: the record to go on with. */
   readonly target: Local<'i32'>;
+  /** Whether floating-point results may be the host's (floats.ts), as far as this block has looked. */
+  readonly fastFloats: Local<'i32'>;
   /** Which member a jump through the table goes to. */
   readonly dispatch: Local<'i32'>;
   /** For `searching`: the address to go on at. */
   readonly rip: Local<'i64'>;
   /** For `searching`: the direct jump within the page that goes there, or 0. */
   readonly from: Local<'i32'>;
-  /** Out to the run loop; flags are settled on the way. */
+  /** Out to the run loop; flags are left on the way. */
   leaving!: Label;
-  /** Out to the handler of an instruction; flags are settled on the way. */
+  /** Out to the handler of an instruction; flags are left on the way. */
   handingOver!: Label;
-  /** Out to another record; flags are settled before. */
+  /** Out to another record; flags are left before. */
   chaining!: Label;
-  /** Out to wherever `rip` leads; flags are settled before. */
+  /** Out to wherever `rip` leads; flags are left before. */
   searching!: Label;
-  /** The same; flags are settled on the way. */
+  /** The same; flags are left on the way. */
   searchingUnsettled!: Label;
 
   private readonly callees: Callees;
@@ -68,6 +70,7 @@ export class RegionFunction {
   private loaded = new Set<Cached>();
   private blockStart: Mark | undefined;
   private blockDepth = 0;
+  private readonly facts = new Set<string>();
 
   constructor(f: FunctionBuilder, callees: Callees, codeSize: number, registers: number) {
     this.f = f;
@@ -94,6 +97,7 @@ export class RegionFunction {
     this.target = f.local('i32');
     this.dispatch = f.local('i32');
     this.rip = f.local('i64');
+    this.fastFloats = f.local('i32');
     this.from = f.local('i32');
     f.keepLocals();
   }
@@ -144,11 +148,24 @@ export class RegionFunction {
 
   /** At the start of a block. `present`: what is in variables wherever it is come to from; null: nothing. */
   beginBlock(present: InVariables | null): void {
+    this.facts.clear();
+    this.blockDepth = this.f.nesting;
     if (this.keeps) return;
     this.present = new Set(present);
     this.loaded = new Set();
     this.blockStart = this.f.mark();
-    this.blockDepth = this.f.nesting;
+  }
+
+  /** Whether something that holds until the block ends was found before. */
+  holds(what: string): boolean {
+    return this.facts.has(what);
+  }
+  /** What was found in the middle of an instruction may not have been looked at. */
+  nowHolds(what: string): void {
+    if (this.f.nesting === this.blockDepth) this.facts.add(what);
+  }
+  forget(what: string): void {
+    this.facts.delete(what);
   }
 
   /** What is in variables now, for blocks that are come to from here. */
@@ -185,17 +202,20 @@ export class RegionFunction {
     inside(
       [
         (label) => (this.leaving = label),
-        (label) => (this.handingOver = label),
         (label) => (this.chaining = label),
+        (label) => (this.handingOver = label),
         (label) => (this.searching = label),
         (label) => (this.searchingUnsettled = label),
       ],
       [
-        () => this.end(WayOut.LEAVE_UNSETTLED, this.code),
-        () => this.end(WayOut.CHAIN_UNSETTLED, this.target),
+        () => this.end(WayOut.LEAVE, this.code),
         () => this.end(WayOut.CHAIN, this.target),
+        () => {
+          this.flags.handOver(s);
+          f.break(this.chaining);
+        },
         () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
-        () => this.end(this.is64 ? WayOut.SEEK_64_UNSETTLED : WayOut.SEEK_UNSETTLED, this.rip),
+        () => this.flags.handOver(s),
       ],
     );
     f.prologue(() => {
@@ -209,7 +229,7 @@ export class RegionFunction {
   private end(way: string, where: I32 | I64): void {
     const { f, s } = this;
     for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
-    if (UNSETTLED.has(way)) this.flags.handOver(s);
+    if (way === WayOut.LEAVE) this.flags.handOver(s);
     const from = where.type === 'i64' ? [this.from] : [];
     f.returnCall(this.callees(way), s, where, this.budget, ...from);
   }
@@ -223,10 +243,3 @@ export class RegionFunction {
     return i32.lt_s(i32.or(this.budget, i32.load(this.s, Field.PENDING)), 0);
   }
 }
-
-const UNSETTLED: ReadonlySet<string> = new Set([
-  WayOut.LEAVE_UNSETTLED,
-  WayOut.CHAIN_UNSETTLED,
-  WayOut.SEEK_UNSETTLED,
-  WayOut.SEEK_64_UNSETTLED,
-]);

@@ -1,4 +1,4 @@
-import { Emitter } from '../generate/emitter.ts';
+import type { Emitter } from '../generate/emitter.ts';
 import {
   differenceBorrows,
   FlagKind,
@@ -8,11 +8,16 @@ import {
   storeFlags,
   sumCarries,
 } from '../generate/flags.ts';
-import { Addressing, type Form } from '../generate/form.ts';
-import type { LibraryRoutine } from '../generate/semantics.ts';
-import { Field } from '../state.ts';
+import {
+  numberOf,
+  numberOfRotation,
+  OPERATION_MASK,
+  SETTLE,
+  Unsettled,
+  type Rotation,
+} from '../generate/unsettled.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
-import type { FunctionBuilder, Label } from '../wasm/module.ts';
+import type { FunctionBuilder } from '../wasm/module.ts';
 
 /** What is known, while code is generated, of the operation that set the flags last. */
 export interface KnownFlags {
@@ -22,10 +27,6 @@ export interface KnownFlags {
   readonly rotation?: Rotation | undefined;
   /** Only if the variable `which` says that there was such an operation; if it is 0, the block has the flags. */
   readonly perhaps?: boolean;
-}
-interface Rotation {
-  readonly left: boolean;
-  readonly bits: number;
 }
 /** The flags are in the vCPU's block. */
 export const STORED: KnownFlags = { kind: 0, bits: 64 };
@@ -65,36 +66,17 @@ export class FlagVariables {
   }
   private readonly f: FunctionBuilder;
 
-  /** Puts them where SETTLE takes them from. */
+  /** Puts them where SETTLE takes them from, as far as they count; only the run knows. */
   handOver(s: I32): void {
     const { f } = this;
-    f.store32(s, this.which, Unsettled.WHICH);
-    f.store64(s, this.a, Unsettled.A);
-    f.store64(s, this.b, Unsettled.B);
-    f.store64(s, this.result, Unsettled.RESULT);
-    f.store64(s, this.rotated, Unsettled.ROTATED);
+    f.if(this.which, () => {
+      f.store32(s, this.which, Unsettled.WHICH);
+      f.store64(s, this.a, Unsettled.A);
+      f.store64(s, this.b, Unsettled.B);
+      f.store64(s, this.result, Unsettled.RESULT);
+      f.store64(s, this.rotated, Unsettled.ROTATED);
+    });
   }
-}
-
-const Unsettled = {
-  WHICH: Field.UNSETTLED,
-  A: Field.UNSETTLED + 8,
-  B: Field.UNSETTLED + 16,
-  RESULT: Field.UNSETTLED + 24,
-  ROTATED: Field.UNSETTLED + 32,
-} as const;
-
-const SIZES = [8, 16, 32, 64];
-
-/** An operation and its size as one number, for the variable `which`; a rotation is added in the bits above. */
-function numberOf(kind: number, bits: number): number {
-  return kind * 4 + SIZES.indexOf(bits);
-}
-const OPERATION_BITS = 8;
-const OPERATION_MASK = 2 ** OPERATION_BITS - 1;
-/** 1 to 8. */
-function numberOfRotation({ left, bits }: Rotation): number {
-  return (left ? 1 : 5) + SIZES.indexOf(bits);
 }
 
 /**
@@ -161,31 +143,46 @@ export class LazyFlags extends Flags {
 
   /** Puts the flags into the vCPU's block, where everybody else looks for them. */
   settle(): void {
+    const known = this.current();
     const { c, variables } = this;
-    if (isStored(this.current())) return;
-    if (!this.settleOnWayOut()) c.f.if(variables.which, this.settleRoutine);
+    if (isStored(known)) return;
+    if (known === null) c.f.if(variables.which, this.settleRoutine);
+    else {
+      const { kind, bits, rotation, perhaps } = known;
+      const store = (): void => {
+        if (kind !== 0) {
+          storeFlags(c, kind, bits, variables.a, variables.b, variables.result);
+          this.nothingUnsettled();
+        }
+        if (rotation === undefined) return;
+        const { carry, overflow } = this.rotationOf(rotation);
+        super.setCarryOverflow(carry, overflow);
+      };
+      if (perhaps) c.f.if(variables.which, store);
+      else store();
+    }
     c.f.set(variables.which, i32.const(0));
     this.nowKnown(STORED);
   }
 
   /**
-   * The same on a way out of the function, after which other code goes on with the flags as they were before. False:
-   * only the run knows what there is to do, and the variables are for the way out to hand over.
+   * On a way out of the function, after which other code goes on with the flags as they were before: leaves them where
+   * SETTLE finds them. False: only the run knows what there is to leave (FlagVariables.handOver).
    */
-  settleOnWayOut(): boolean {
+  leaveUnsettled(): boolean {
     const known = this.current();
     const { c, variables } = this;
     if (isStored(known)) return true;
-    if (known === null) return false;
-    const { kind, bits, rotation, perhaps } = known;
-    const store = (): void => {
-      if (kind !== 0) storeFlags(c, kind, bits, variables.a, variables.b, variables.result);
-      if (rotation === undefined) return;
-      const { carry, overflow } = this.rotationOf(rotation);
-      super.setCarryOverflow(carry, overflow);
-    };
-    if (perhaps) c.f.if(variables.which, store);
-    else store();
+    if (known === null || known.perhaps || known.kind === 0) return false;
+    const { kind, bits, rotation } = known;
+    const number = numberOf(kind, bits) | (rotation === undefined ? 0 : numberOfRotation(rotation));
+    c.setField32(Unsettled.WHICH, i32.const(number));
+    if (kind !== FlagKind.LOGIC) {
+      c.setField64(Unsettled.A, variables.a);
+      c.setField64(Unsettled.B, variables.b);
+    }
+    c.setField64(Unsettled.RESULT, variables.result);
+    if (rotation !== undefined) c.setField64(Unsettled.ROTATED, variables.rotated);
     return true;
   }
 
@@ -193,8 +190,10 @@ export class LazyFlags extends Flags {
     const { f } = this.c;
     const { which, rotated } = this.variables;
     const rotation = { left, bits };
-    const number = numberOfRotation(rotation) << OPERATION_BITS;
+    const number = numberOfRotation(rotation);
     const known = this.current();
+    // What it leaves as it is may be in the block, and is to be found there when there is but the rotation to settle.
+    if (known === null || known.perhaps || known.kind === 0) this.settleStored();
     f.set(rotated, result);
     if (known === null || known.perhaps) {
       f.set(which, i32.or(i32.and(which, OPERATION_MASK), number));
@@ -387,59 +386,3 @@ function comparisons(bits: number): Record<'eq' | 'lt_u' | 'le_u' | 'lt_s' | 'le
     le_s: of(i32.le_s),
   };
 }
-
-/** The routine that puts flags into the vCPU's block when only the run knows which they are. */
-export const SETTLE = 'settleFlags';
-
-const NO_FORM: Form = {
-  mnemonic: SETTLE,
-  operands: [],
-  operandSize: 64,
-  addressSize: 64,
-  codeSize: 64,
-  stackSize: 64,
-  addressing: Addressing.NONE,
-  checked: false,
-  condition: 0,
-  rep: 0,
-  lock: false,
-};
-
-/** Does the case of a number; nothing when it is beyond them. */
-function inCases(f: FunctionBuilder, number: I32, count: number, work: (n: number) => void): void {
-  f.block((done) => {
-    // Blocks in blocks: leaving the nth comes to the nth case.
-    const labels: Label[] = [];
-    const nest = (n: number): void => {
-      f.block((label) => {
-        labels[n] = label;
-        if (n > 0) nest(n - 1);
-        else f.switch(number, [...labels, done]);
-      });
-      work(n);
-      f.break(done);
-    };
-    nest(count - 1);
-  });
-}
-
-/** (s): stores the flags that FlagVariables.handOver() has put there, if there are any. */
-export const settleFlags: LibraryRoutine = {
-  signature: { parameters: ['i32'] },
-  build: (f, callees) => {
-    const c = new Emitter(f, NO_FORM, callees, i32.const(0));
-    const which = f.let(i32.load(c.s, Unsettled.WHICH));
-    const [a, b, result, rotated] = [Unsettled.A, Unsettled.B, Unsettled.RESULT, Unsettled.ROTATED].map(
-      (field) => f.let(i64.load(c.s, field)),
-    );
-    f.if(i32.eqz(which), () => f.return());
-    const cases = Object.values(FlagKind).flatMap((kind) => SIZES.map((bits) => ({ kind, bits })));
-    inCases(f, i32.sub(i32.and(which, OPERATION_MASK), 4), cases.length, (n) =>
-      storeFlags(c, cases[n].kind, cases[n].bits, a, b, result),
-    );
-    const rotations = [true, false].flatMap((left) => SIZES.map((bits) => ({ left, bits })));
-    inCases(f, i32.sub(i32.shr_u(which, OPERATION_BITS), 1), rotations.length, (n) =>
-      c.flags.setRotation(rotations[n].left, rotations[n].bits, rotated),
-    );
-  },
-};

@@ -3,7 +3,6 @@ import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
 import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import { call, type FunctionBuilder, type Signature } from '../wasm/module.ts';
-import { SETTLE, settleFlags } from './lazy-flags.ts';
 
 /**
  * How translations end: functions that they call last, with what they have in variables, once the registers are back in
@@ -12,16 +11,11 @@ import { SETTLE, settleFlags } from './lazy-flags.ts';
 export const WayOut = {
   /** (s, record, budget): goes on with a record. */
   CHAIN: 'chain',
-  /** The same with flags that are to be settled: they are in Field.UNSETTLED. */
-  CHAIN_UNSETTLED: 'chainUnsettled',
   /** (s, rip, budget, from): goes on wherever `rip` leads; `from`: the direct jump within a page that goes there, or 0. */
   SEEK: 'seek',
-  SEEK_UNSETTLED: 'seekUnsettled',
   SEEK_64: 'seek64',
-  SEEK_64_UNSETTLED: 'seek64Unsettled',
   /** (s, code, budget): leaves for the run loop. */
   LEAVE: 'leave',
-  LEAVE_UNSETTLED: 'leaveUnsettled',
 } as const;
 
 const CHAIN: Signature = { parameters: ['i32', 'i32', 'i32'], result: 'i32' };
@@ -39,40 +33,33 @@ function enter(f: FunctionBuilder, s: Local<'i32'>, record: I32): void {
   f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), s, record);
 }
 
-function chain(settles: boolean): LibraryRoutine {
-  return {
-    signature: CHAIN,
-    build: (f, callees) => {
-      const s = f.parameter('i32', 0);
-      if (settles) f.call(callees(SETTLE), s);
-      account(f, s, f.parameter('i32', 2));
-      enter(f, s, f.parameter('i32', 1));
-      f.unreachable();
-    },
-  };
-}
+const chain: LibraryRoutine = {
+  signature: CHAIN,
+  build: (f) => {
+    const s = f.parameter('i32', 0);
+    account(f, s, f.parameter('i32', 2));
+    enter(f, s, f.parameter('i32', 1));
+    f.unreachable();
+  },
+};
 
-function leave(settles: boolean): LibraryRoutine {
-  return {
-    signature: CHAIN,
-    build: (f, callees) => {
-      const s = f.parameter('i32', 0);
-      if (settles) f.call(callees(SETTLE), s);
-      account(f, s, f.parameter('i32', 2));
-      f.return(f.parameter('i32', 1));
-      f.unreachable();
-    },
-  };
-}
+const leave: LibraryRoutine = {
+  signature: CHAIN,
+  build: (f) => {
+    const s = f.parameter('i32', 0);
+    account(f, s, f.parameter('i32', 2));
+    f.return(f.parameter('i32', 1));
+    f.unreachable();
+  },
+};
 
-function seek(is64: boolean, settles: boolean): LibraryRoutine {
+function seek(is64: boolean): LibraryRoutine {
   return {
     signature: SEEK,
     build: (f, callees) => {
       const s = f.parameter('i32', 0);
       const rip: I64 = f.parameter('i64', 1);
       const from = f.parameter('i32', 3);
-      if (settles) f.call(callees(SETTLE), s);
       account(f, s, f.parameter('i32', 2));
       const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
       const linear = f.let(is64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
@@ -94,21 +81,14 @@ function seek(is64: boolean, settles: boolean): LibraryRoutine {
   };
 }
 
-const waysOut: Record<string, LibraryRoutine> = {
-  [WayOut.CHAIN]: chain(false),
-  [WayOut.CHAIN_UNSETTLED]: chain(true),
-  [WayOut.SEEK]: seek(false, false),
-  [WayOut.SEEK_UNSETTLED]: seek(false, true),
-  [WayOut.SEEK_64]: seek(true, false),
-  [WayOut.SEEK_64_UNSETTLED]: seek(true, true),
-  [WayOut.LEAVE]: leave(false),
-  [WayOut.LEAVE_UNSETTLED]: leave(true),
-};
-
 /** What translations call beside the routines of their instructions. */
 export const translationGroup: SemanticsGroup = {
   name: 'translation',
   plain: {},
-  library: { [SETTLE]: settleFlags },
-  continuations: waysOut,
+  continuations: {
+    [WayOut.CHAIN]: chain,
+    [WayOut.SEEK]: seek(false),
+    [WayOut.SEEK_64]: seek(true),
+    [WayOut.LEAVE]: leave,
+  },
 };

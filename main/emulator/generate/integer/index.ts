@@ -6,6 +6,7 @@ import { decimal } from './decimal.ts';
 import { exceptions } from './exceptions.ts';
 import { moves } from './moves.ts';
 import { multiplication } from './multiply.ts';
+import { settling } from '../settle.ts';
 import { shifts } from './shifts.ts';
 import { strings } from './strings.ts';
 
@@ -19,4 +20,5 @@ export const integerGroups: readonly SemanticsGroup[] = [
   control,
   decimal,
   exceptions,
+  settling,
 ];

@@ -30,7 +30,8 @@ const FAST = Mxcsr.MASKS | Mxcsr.PE;
 
 /** MXCSR is such that an inexact result needs nothing done. */
 export function isFast(c: Emitter): I32 {
-  return i32.eq(i32.and(c.field32(Field.MXCSR), FAST_BITS), FAST);
+  // Flags that are set later don't change it, and PE only makes it true.
+  return c.remembered('fast floats', i32.eq(i32.and(c.field32(Field.MXCSR), FAST_BITS), FAST));
 }
 
 const leastNormal = (format: Format): bigint => 1n << BigInt(format.fraction);

@@ -148,6 +148,7 @@ export const moves: SemanticsGroup = {
       // Bits 16-31 are reserved; bit 17 is AMD's misaligned exception mask, which our processors do not have.
       c.f.if(i32.gt_u(value, 0xffff), () => c.raise(i32.const(13)));
       c.setField32(Field.MXCSR, value);
+      c.forget('fast floats');
     }),
     stmxcsr: sse((c) => c.write(0, i64.extend_u(c.field32(Field.MXCSR)))),
     emms: (c) => {

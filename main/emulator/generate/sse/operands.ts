@@ -9,8 +9,10 @@ import type { Semantics } from '../semantics.ts';
 
 /** #UD or #NM when SSE instructions must not run now (SDM vol. 3, table 13-1). */
 export function requireSse(c: Emitter): void {
-  const trap = c.f.let(c.field32(Field.SSE_TRAP));
-  c.f.if(trap, () => c.raise(trap));
+  c.once('SSE', () => {
+    const trap = c.f.let(c.field32(Field.SSE_TRAP));
+    c.f.if(trap, () => c.raise(trap));
+  });
 }
 
 /** #UD or #NM, then #MF for an x87 exception that is pending (SDM vol. 3, 12.2 and 12.4). */
