@@ -64,6 +64,11 @@ export const intelTolerances: readonly Tolerance[] = [
     ignore: ({ native, other, instructions }) => {
       const found = instructions.filter((one) => one.repeated && one.address32);
       if (found.length === 0) return undefined;
+      // What counts by all of RCX later does something else then, and may not come to an end.
+      const [first] = found;
+      if (instructions.some((one) => one.at > first.at && one.repeated && !one.address32)) {
+        return { everything: true };
+      }
       const changed: [string, number][] = [['rcx', RCX]];
       if (found.some((one) => COPIES_STRINGS.test(one.mnemonic))) changed.push(['rsi', RSI]);
       if (found.some((one) => WRITES_STRINGS.test(one.mnemonic))) changed.push(['rdi', RDI]);

@@ -222,6 +222,20 @@ describe('what may differ on an Intel host', () => {
       wanted: ['fsw'],
     },
     {
+      name: 'what a REP STOSQ does with that RCX',
+      code: `${REP_STOSB_32}f348ab`,
+      native: { gpr: { 1: 0n } },
+      other: { vector: 14, rip: 3, cr2: 5n, gpr: { 1: 7n, 7: 5n } },
+      wanted: [],
+    },
+    {
+      name: 'no REP STOSQ before it',
+      code: `f348ab${REP_STOSB_32}`,
+      native: { gpr: { 1: 0n } },
+      other: { vector: 14, rip: 3, cr2: 5n, gpr: { 1: 0n, 7: 5n } },
+      wanted: ['exception', 'cr2', 'rip', 'rdi'],
+    },
+    {
       name: '#AC of 16 bytes',
       code: LDDQU,
       native: {},

@@ -1,5 +1,5 @@
 import { OperandKind } from '../instruction.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot, TLB_ENTRIES, TLB_ENTRY } from '../state.ts';
+import { Field, Leave, Record, Slot, TLB_ENTRIES, TLB_ENTRY } from '../state.ts';
 import {
   atomic,
   i32,
@@ -15,6 +15,7 @@ import { call, type FunctionBuilder, type FunctionReference } from '../wasm/modu
 import { cut, extend, loadBits } from './bits.ts';
 import { Flags } from './flags.ts';
 import { Addressing, Context, type Form } from './form.ts';
+import { JumpEntry, jumpEntry, setCodeBase } from './jump-cache.ts';
 import { HANDLER } from './runtime.ts';
 
 /** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
@@ -686,17 +687,14 @@ export class Emitter {
   private jumpThroughCache(rip: I64, address: I64): void {
     const f = this.f;
     const linear = f.let(address);
-    const key = i64.add(linear, this.field64(Field.JUMP_SALT));
-    const low = f.let(i32.wrap(linear));
-    const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
-    const entry = f.let(i32.add(this.field32(Field.JUMP_CACHE), i32.shl(hash, 4)));
-    f.if(i64.ne(i64.load(entry), key), () => {
+    const { entry, misses } = jumpEntry(f, this.s, linear);
+    f.if(misses, () => {
       const found = f.let(call(this.callees('find'), 'i32', this.s));
       f.if(i32.eqz(found), () => f.return(i32.const(Leave.LOOKUP)));
       f.returnCallIndirect(HANDLER, i32.load(found, Record.HANDLER), this.s, found);
     });
-    this.setField64(Field.SLOTS + 8 * Slot.CODE_BASE, i64.sub(rip, i64.and(linear, 4095)));
-    const record = f.let(i32.load(entry, 8));
+    setCodeBase(f, this.s, rip, linear);
+    const record = f.let(i32.load(entry, JumpEntry.RECORD));
     f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), this.s, record);
   }
 }

@@ -1,6 +1,7 @@
+import { JumpEntry, jumpEntry, setCodeBase } from '../generate/jump-cache.ts';
 import { HANDLER } from '../generate/runtime.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
-import { Field, JUMP_CACHE_ENTRIES, Leave, Record, Slot } from '../state.ts';
+import { Field, Leave, Record, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64, type Local } from '../wasm/expression.ts';
 import { call, type FunctionBuilder, type Signature } from '../wasm/module.ts';
 
@@ -63,19 +64,17 @@ function seek(is64: boolean): LibraryRoutine {
       account(f, s, f.parameter('i32', 2));
       const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
       const linear = f.let(is64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
-      const low = f.let(i32.wrap(linear));
-      const hash = i32.and(i32.xor(low, i32.shr_u(low, 12)), JUMP_CACHE_ENTRIES - 1);
-      const entry = f.let(i32.add(i32.load(s, Field.JUMP_CACHE), i32.shl(hash, 4)));
-      f.if(i64.ne(i64.load(entry), i64.add(linear, i64.load(s, Field.JUMP_SALT))), () => {
+      const { entry, misses } = jumpEntry(f, s, linear);
+      f.if(misses, () => {
         f.store64(s, rip, Field.RIP);
         f.store32(s, from, Field.LINK_FROM);
         const found = f.let(call(callees('find'), 'i32', s));
         f.if(i32.eqz(found), () => f.return(i32.const(Leave.LOOKUP)));
         enter(f, s, found);
       });
-      f.store64(s, i64.sub(rip, i64.and(linear, 4095)), Field.SLOTS + 8 * Slot.CODE_BASE);
-      f.if(from, () => f.store32(from, i32.load(entry, 12), Record.LINK));
-      enter(f, s, f.let(i32.load(entry, 8)));
+      setCodeBase(f, s, rip, linear);
+      f.if(from, () => f.store32(from, i32.load(entry, JumpEntry.LINKABLE), Record.LINK));
+      enter(f, s, f.let(i32.load(entry, JumpEntry.RECORD)));
       f.unreachable();
     },
   };
