@@ -186,38 +186,36 @@ export class RegionFunction {
    */
   build(several: boolean, body: () => void): void {
     const { f, s } = this;
-    const inside = (labels: ((label: Label) => void)[], outs: (() => void)[]): void => {
-      const [take, ...others] = labels;
-      if (take === undefined) {
+    // Outermost first: leaving a block comes to its way out, and running off that to the next one's.
+    const ways: { take: (label: Label) => void; out: () => void }[] = [
+      { take: (label) => (this.leaving = label), out: () => this.end(WayOut.LEAVE, this.code) },
+      { take: (label) => (this.chaining = label), out: () => this.end(WayOut.CHAIN, this.target) },
+      {
+        take: (label) => (this.handingOver = label),
+        out: () => {
+          this.flags.handOver(s);
+          f.break(this.chaining);
+        },
+      },
+      {
+        take: (label) => (this.searching = label),
+        out: () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
+      },
+      { take: (label) => (this.searchingUnsettled = label), out: () => this.flags.handOver(s) },
+    ];
+    const write = (n: number): void => {
+      if (n === ways.length) {
         body();
         f.unreachable();
         return;
       }
       f.block((label) => {
-        take(label);
-        inside(others, outs.slice(1));
+        ways[n].take(label);
+        write(n + 1);
       });
-      outs[0]();
+      ways[n].out();
     };
-    inside(
-      [
-        (label) => (this.leaving = label),
-        (label) => (this.chaining = label),
-        (label) => (this.handingOver = label),
-        (label) => (this.searching = label),
-        (label) => (this.searchingUnsettled = label),
-      ],
-      [
-        () => this.end(WayOut.LEAVE, this.code),
-        () => this.end(WayOut.CHAIN, this.target),
-        () => {
-          this.flags.handOver(s);
-          f.break(this.chaining);
-        },
-        () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
-        () => this.flags.handOver(s),
-      ],
-    );
+    write(0);
     f.prologue(() => {
       if (this.keeps) this.loadAll(this.used);
       f.set(this.budget, i32.load(s, Field.BUDGET));
