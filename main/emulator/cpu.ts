@@ -175,12 +175,12 @@ export class Cpu {
     return (this.get(Field.EFLAGS) >>> 12) & 3;
   }
 
+  // ---- Flags --------------------------------------------------------------------------------------------
+
   /** Generated code's routine SETTLE. */
   settleFlags: () => void = () => {
     throw new Error('flags are unsettled, and there is no generated code to settle them');
   };
-
-  // ---- Flags --------------------------------------------------------------------------------------------
 
   /** RFLAGS, low 32 bits. */
   get eflags(): number {

@@ -307,6 +307,14 @@ describe('what may differ on every host', () => {
   });
 });
 
+/** An exception is pending, and FDP is all that there is of pointers. */
+const dataPointer = (fdp: bigint): End => ({
+  fxsave: [
+    [Fxsave.FSW, BigInt(PENDING)],
+    [Fxsave.FDP, fdp],
+  ],
+});
+
 describe('what may differ on an AMD host', () => {
   it.each<{ name: string; code: string; native: End; other: End; wanted: string[] }>([
     {
@@ -348,35 +356,15 @@ describe('what may differ on an AMD host', () => {
     {
       name: 'no more than the upper bits of those',
       code: FXRSTOR64,
-      native: {
-        fxsave: [
-          [Fxsave.FSW, BigInt(PENDING)],
-          [Fxsave.FDP, 0x18e74e6a2968n],
-        ],
-      },
-      other: {
-        fxsave: [
-          [Fxsave.FSW, BigInt(PENDING)],
-          [Fxsave.FDP, 0x7218e74e6a2968n],
-        ],
-      },
+      native: dataPointer(0x18e74e6a2968n),
+      other: dataPointer(0x7218e74e6a2968n),
       wanted: [],
     },
     {
       name: 'no upper bits without FXRSTOR64',
       code: FADD_MEMORY,
-      native: {
-        fxsave: [
-          [Fxsave.FSW, BigInt(PENDING)],
-          [Fxsave.FDP, 0x18e74e6a2968n],
-        ],
-      },
-      other: {
-        fxsave: [
-          [Fxsave.FSW, BigInt(PENDING)],
-          [Fxsave.FDP, 0x7218e74e6a2968n],
-        ],
-      },
+      native: dataPointer(0x18e74e6a2968n),
+      other: dataPointer(0x7218e74e6a2968n),
       wanted: ['fdp'],
     },
   ])('$name', ({ code, native, other, wanted }) => {

@@ -45,6 +45,21 @@ export interface Form {
   readonly lock: boolean;
 }
 
+/** The form of what has no operands, for code of a size. */
+export const plainForm = (mnemonic: string, size: number): Form => ({
+  mnemonic,
+  operands: [],
+  operandSize: size,
+  addressSize: size,
+  codeSize: size,
+  stackSize: size,
+  addressing: Addressing.NONE,
+  checked: false,
+  condition: 0,
+  rep: 0,
+  lock: false,
+});
+
 /** Bits of the mode that decoded blocks depend on: the context word. */
 export const Context = {
   CODE_16: 0,

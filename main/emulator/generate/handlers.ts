@@ -8,7 +8,7 @@ import {
   type Signature,
 } from '../wasm/module.ts';
 import { Emitter, type Callees } from './emitter.ts';
-import { formKey, formOf, type Form } from './form.ts';
+import { formKey, formOf, plainForm, type Form } from './form.ts';
 import { integerGroups } from './integer/index.ts';
 import { JOIN, systemMove } from './integer/control.ts';
 import { HANDLER, SERVICES } from './runtime.ts';
@@ -45,20 +45,6 @@ export interface Assigned {
 
 /** Writes the body of a function. */
 export type FunctionSource = (f: FunctionBuilder, callees: Callees) => void;
-
-const joinForm = (codeSize: number): Form => ({
-  mnemonic: JOIN,
-  operands: [],
-  operandSize: codeSize,
-  addressSize: codeSize,
-  codeSize,
-  stackSize: codeSize,
-  addressing: 0,
-  checked: false,
-  condition: 0,
-  rep: 0,
-  lock: false,
-});
 
 /** (s, record): goes on with a record's handler, for who comes from TypeScript. */
 const ENTER = 'enter';
@@ -197,7 +183,11 @@ export class Handlers {
       [FixedHandler.FORWARD, 64, forward],
     ];
     for (const [slot, codeSize, semantics] of bodies) {
-      this.fixedMeanings.set(slot, { slot, form: joinForm(codeSize), meaning: { semantics, ending: true } });
+      this.fixedMeanings.set(slot, {
+        slot,
+        form: plainForm(JOIN, codeSize),
+        meaning: { semantics, ending: true },
+      });
     }
     const continuations = this.groups.flatMap((group) => Object.entries(group.continuations ?? {}));
     const exports = this.shared('fixed', (module) => {

@@ -2,23 +2,9 @@ import { i32, i64, type I32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { Emitter } from './emitter.ts';
 import { FlagKind, storeFlags } from './flags.ts';
-import { Addressing, type Form } from './form.ts';
+import { plainForm } from './form.ts';
 import type { LibraryRoutine, SemanticsGroup } from './semantics.ts';
 import { OPERATION_MASK, ROTATION_SHIFT, SETTLE, SIZES, Unsettled } from './unsettled.ts';
-
-const NO_FORM: Form = {
-  mnemonic: SETTLE,
-  operands: [],
-  operandSize: 64,
-  addressSize: 64,
-  codeSize: 64,
-  stackSize: 64,
-  addressing: Addressing.NONE,
-  checked: false,
-  condition: 0,
-  rep: 0,
-  lock: false,
-};
 
 /** Does the case of a number; nothing when it is beyond them. */
 function inCases(f: FunctionBuilder, number: I32, count: number, work: (n: number) => void): void {
@@ -42,7 +28,7 @@ function inCases(f: FunctionBuilder, number: I32, count: number, work: (n: numbe
 const settleFlags: LibraryRoutine = {
   signature: { parameters: ['i32'] },
   build: (f, callees) => {
-    const c = new Emitter(f, NO_FORM, callees, i32.const(0));
+    const c = new Emitter(f, plainForm(SETTLE, 64), callees, i32.const(0));
     const which = f.let(i32.load(c.s, Unsettled.WHICH));
     const [a, b, result, rotated] = [Unsettled.A, Unsettled.B, Unsettled.RESULT, Unsettled.ROTATED].map(
       (field) => f.let(i64.load(c.s, field)),

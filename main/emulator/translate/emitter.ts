@@ -2,6 +2,7 @@ import { Emitter, tlbHit, type Callees, type SegmentChoice, type SlotPlace } fro
 import { Addressing, type Form } from '../generate/form.ts';
 import { Field, Leave, Record, SegmentIndex, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
+import { jumpTarget } from './finder.ts';
 import type { RegionFunction } from './function.ts';
 import { LazyFlags } from './lazy-flags.ts';
 
@@ -31,8 +32,6 @@ export class TranslationEmitter extends Emitter {
   private readonly record: number;
   private readonly edge: Edge | undefined;
   private readonly guesses: Guess[];
-  /** Whether the instruction's jump leads to this page, where it can be linked. */
-  private readonly inPage: boolean;
 
   /**
    * `edge`: where the instruction's jump leads if that is in the region; `guesses`: where an indirect one may, in
@@ -44,7 +43,6 @@ export class TranslationEmitter extends Emitter {
     callees: Callees,
     words: Int32Array,
     record: number,
-    inPage: boolean,
     edge: Edge | undefined,
     guesses: Guess[],
   ) {
@@ -52,7 +50,6 @@ export class TranslationEmitter extends Emitter {
     this.region = region;
     this.words = words;
     this.record = record;
-    this.inPage = inPage;
     this.edge = edge;
     this.guesses = guesses;
   }
@@ -176,7 +173,8 @@ export class TranslationEmitter extends Emitter {
     const { f, region } = this;
     f.if(this.retire(counts), () => this.leaveFor(this.relativeTarget(counts)));
     const left = this.flags.leaveUnsettled();
-    if (this.inPage) {
+    // Only within a page: a link must hold whatever another one is mapped to later.
+    if (jumpTarget(this.words, this.record, this) !== undefined) {
       f.set(region.target, i32.load(this.d, Record.LINK));
       f.breakIf(left ? region.chaining : region.handingOver, region.target);
       f.set(region.from, this.d);

@@ -256,7 +256,11 @@ export function fallsThrough({ slot, form, meaning }: Assigned): boolean {
 }
 
 /** Where a direct jump goes, as a position in its own page; undefined for all other instructions, and other pages. */
-export function jumpTarget(words: Int32Array, record: number, { form }: Assigned): number | undefined {
+export function jumpTarget(
+  words: Int32Array,
+  record: number,
+  { form }: Pick<Assigned, 'form'>,
+): number | undefined {
   const direct = form.mnemonic === JOIN || form.operands[0]?.kind === OperandKind.REL;
   // A target that is cut to 16 bits may wrap.
   if (!direct || form.operandSize < 32 || form.codeSize < 32) return undefined;

@@ -13,9 +13,6 @@ interface Cached<T extends 'i32' | 'i64' = 'i32' | 'i64'> {
   readonly load: () => Expression<T>;
 }
 
-/** What is in variables at a place. */
-export type InVariables = ReadonlySet<Cached>;
-
 /**
  * How a region keeps registers. KEPT: all that it uses are loaded at its start and put back on its ways out, which is best
  * in loops. WRITTEN: each block loads what it reads, and what it writes goes to memory at once: most of the kernel's
@@ -66,8 +63,8 @@ export class RegionFunction {
   private readonly used = new Set<Cached>();
   private readonly written = new Set<number>();
   /** What is in its variable here, and what of that the block has to load at its start (WRITTEN). */
-  private present = new Set<Cached>();
-  private loaded = new Set<Cached>();
+  private readonly present = new Set<Cached>();
+  private readonly loaded = new Set<Cached>();
   private blockStart: Mark | undefined;
   private blockDepth = 0;
   private readonly facts = new Set<string>();
@@ -146,13 +143,13 @@ export class RegionFunction {
     this.f.set(this.use(cached), cached.load());
   }
 
-  /** At the start of a block. `present`: what is in variables wherever it is come to from; null: nothing. */
-  beginBlock(present: InVariables | null): void {
+  /** At the start of a block, which may be a way in: nothing is in variables but what KEPT has loaded. */
+  beginBlock(): void {
     this.facts.clear();
     this.blockDepth = this.f.nesting;
     if (this.keeps) return;
-    this.present = new Set(present);
-    this.loaded = new Set();
+    this.present.clear();
+    this.loaded.clear();
     this.blockStart = this.f.mark();
   }
 
@@ -166,11 +163,6 @@ export class RegionFunction {
   }
   forget(what: string): void {
     this.facts.delete(what);
-  }
-
-  /** What is in variables now, for blocks that are come to from here. */
-  get inVariables(): InVariables {
-    return new Set(this.present);
   }
 
   endBlock(): void {
@@ -188,7 +180,13 @@ export class RegionFunction {
     const { f, s } = this;
     // Outermost first: leaving a block comes to its way out, and running off that to the next one's.
     const ways: { take: (label: Label) => void; out: () => void }[] = [
-      { take: (label) => (this.leaving = label), out: () => this.end(WayOut.LEAVE, this.code) },
+      {
+        take: (label) => (this.leaving = label),
+        out: () => {
+          this.flags.handOver(s);
+          this.end(WayOut.LEAVE, this.code);
+        },
+      },
       { take: (label) => (this.chaining = label), out: () => this.end(WayOut.CHAIN, this.target) },
       {
         take: (label) => (this.handingOver = label),
@@ -227,7 +225,6 @@ export class RegionFunction {
   private end(way: string, where: I32 | I64): void {
     const { f, s } = this;
     for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
-    if (way === WayOut.LEAVE) this.flags.handOver(s);
     const from = where.type === 'i64' ? [this.from] : [];
     f.returnCall(this.callees(way), s, where, this.budget, ...from);
   }

@@ -7,7 +7,7 @@ import { Record } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { TranslationEmitter, type Edge, type Guess } from './emitter.ts';
-import { RegionFunction, Registers, type InVariables } from './function.ts';
+import { RegionFunction, Registers } from './function.ts';
 import { agreed, STORED, type KnownFlags } from './lazy-flags.ts';
 import { fallsThrough, jumpTarget, RegionFinder } from './finder.ts';
 import type { Region } from './region.ts';
@@ -225,8 +225,6 @@ class RegionBody {
   private dispatcher: Label | undefined;
   /** What the jumps to a member so far agree on about the flags; null: nothing. */
   private readonly flagsAt: (KnownFlags | null | undefined)[] = [];
-  /** What is in variables after all jumps to a member so far. */
-  private readonly variablesAt: (InVariables | undefined)[] = [];
 
   constructor(
     region: Region,
@@ -304,26 +302,14 @@ class RegionBody {
     // What comes from behind is not known yet.
     const entered = region.loopEnds[index] !== undefined || region.dispatched.has(index);
     frame.flags.known = entered ? null : (this.flagsAt[index] ?? null);
-    const isWay = region.ways.length > 1 && region.loopAround(index) < 0;
-    frame.beginBlock(entered || isWay ? null : (this.variablesAt[index] ?? null));
+    frame.beginBlock();
     const places = [...guesses].sort((a, b) => a - b);
     for (const record of records) {
       f.recycleLocals();
       const assigned = handlers.meaningOf(words[record >>> 2])!;
-      const target = jumpTarget(words, record, assigned);
-      const inPage = target !== undefined;
-      const edge = this.edgeOf(index, target);
+      const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
       const guessed = assigned.meaning.ending ? places.flatMap((at) => this.guessOf(index, at)) : [];
-      const emitter = new TranslationEmitter(
-        frame,
-        assigned.form,
-        callees,
-        words,
-        record,
-        inPage,
-        edge,
-        guessed,
-      );
+      const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge, guessed);
       assigned.meaning.semantics(emitter);
       emitter.finish();
       // The joining record after it is never reached.
@@ -347,9 +333,6 @@ class RegionBody {
       const jump = (): void => {
         const known = flags.known;
         this.flagsAt[to] = this.flagsAt[to] === undefined ? known : agreed(this.flagsAt[to], known);
-        const [others, own] = [this.variablesAt[to], frame.inVariables];
-        this.variablesAt[to] =
-          others === undefined ? own : new Set([...own].filter((one) => others.has(one)));
         f.break(this.forwards[to]!);
       };
       return { back: false, jump };

@@ -4,9 +4,18 @@ import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
 import type { FunctionBuilder } from '../../wasm/module.ts';
 import { Emitter, tlbHit, type Callees } from '../emitter.ts';
 import { arithmeticFlags } from '../flags.ts';
-import { Addressing, Context, type Form } from '../form.ts';
+import { Context, plainForm } from '../form.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../semantics.ts';
-import { FLAT_CODE, FLAT_DATA, NOTHING, setPrivilege, setSegmentOf, without } from './flat.ts';
+import {
+  describes,
+  FLAT_CODE,
+  FLAT_DATA,
+  NOTHING,
+  RPL,
+  setPrivilege,
+  setSegmentOf,
+  without,
+} from './flat.ts';
 
 /**
  * Exceptions of kernels in the flat model, and of their programs: delivered by generated code where nothing is unusual,
@@ -31,20 +40,6 @@ const RSP0 = 4;
 /** A 32-bit TSS: bit 3 of its type. */
 const WIDE_TSS = 8;
 
-const formOf = (size: Size): Form => ({
-  mnemonic: 'exception',
-  operands: [],
-  operandSize: size,
-  addressSize: size,
-  codeSize: size,
-  stackSize: size,
-  addressing: Addressing.NONE,
-  checked: false,
-  condition: 0,
-  rep: 0,
-  lock: false,
-});
-
 /** Gives up: nothing has been done. */
 const giveUpIf = (f: FunctionBuilder, condition: I32): void => f.if(condition, () => f.return(i32.const(0)));
 
@@ -59,20 +54,9 @@ function hostOf(c: Emitter, linear: I64, bytes: number, kind: number): I32 {
 const readable = (c: Emitter, linear: I64, bytes: number): I32 =>
   hostOf(c, c.f.let(linear), bytes, TlbKind.READ);
 
-/** Gives up unless a selector names exactly this descriptor in the GDT. */
-function requireDescriptor(c: Emitter, selector: I32, descriptor: bigint): void {
-  const { f } = c;
-  const at = f.let(i32.and(selector, 0xfff8));
-  const inside = i32.le_u(i32.or(at, 7), i32.and(c.field32(Field.GDT_LIMIT), 0xffff));
-  const plain = i32.and(i32.ne(at, 0), without(selector, 4));
-  giveUpIf(f, i32.eqz(i32.and(inside, plain)));
-  const host = readable(c, i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)), 8);
-  giveUpIf(f, i64.ne(i64.load(host), i64.const(descriptor)));
-}
-
 /** (s, vector, error, resume): 1 if it was delivered. `error` is -1 if there is none; `resume`: RF or 0, for the frame. */
 function build(size: Size, f: FunctionBuilder, callees: Callees): void {
-  const c = new Emitter(f, formOf(size), callees, i32.const(0));
+  const c = new Emitter(f, plainForm('exception', size), callees, i32.const(0));
   const is64 = size === 64;
   const bytes = size / 8;
   const segment = (index: number, field: number): number => Field.SEGMENTS + Segment.SIZE * index + field;
@@ -103,7 +87,7 @@ function build(size: Size, f: FunctionBuilder, callees: Callees): void {
   const offset = i64.extend_u(i32.or(i32.and(low, 0xffff), i32.and(high, 0xffff0000)));
   const target = f.let(is64 ? i64.or(offset, i64.shl(i64.extend_u(i32.load(gate, 8)), 32)) : offset);
   const code = f.let(i32.and(i32.shr_u(low, 16), 0xfffc));
-  requireDescriptor(c, i32.and(i32.shr_u(low, 16), 0xffff), FLAT_CODE[size]);
+  giveUpIf(f, i32.eqz(describes(c, f.let(i32.shr_u(low, 16)), FLAT_CODE[size])));
 
   const top = f.local('i64');
   const stack = f.local('i32');
@@ -119,8 +103,8 @@ function build(size: Size, f: FunctionBuilder, callees: Callees): void {
       else {
         f.set(top, i64.extend_u(i32.load(found)));
         f.set(stack, i32.load16_u(found, 4));
-        giveUpIf(f, i32.and(stack, 3));
-        requireDescriptor(c, stack, FLAT_DATA);
+        giveUpIf(f, i32.and(stack, RPL));
+        giveUpIf(f, i32.eqz(describes(c, stack, FLAT_DATA)));
       }
     },
     () => f.set(top, is64 ? i64.and(c.gpr(RSP), -16) : c.gpr(RSP, 32)),

@@ -1,7 +1,7 @@
 import { Attrib } from '../../cpu.ts';
 import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../state.ts';
-import { i32, i64, type I32 } from '../../wasm/expression.ts';
-import type { Emitter } from '../emitter.ts';
+import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
+import { tlbHit, type Emitter } from '../emitter.ts';
 import { Context } from '../form.ts';
 
 /** The flat model of today's kernels, whose segments say no more than that: what its quick cases share. */
@@ -50,4 +50,34 @@ export function setPrivilege(c: Emitter, code: I32, stack: I32, cpl: number): vo
   const set = cpl === 3 ? TlbSet.USER : TlbSet.SUPERVISOR;
   c.setTable(Field.TLB_READ, i32.add(c.s, tlbOffset(set, TlbKind.READ)));
   c.setTable(Field.TLB_WRITE, i32.add(c.s, tlbOffset(set, TlbKind.WRITE)));
+}
+
+/** A selector's bits beside the place in its table: RPL, and the local table's. */
+export const RPL = 3;
+const IN_LDT = 4;
+
+/**
+ * The descriptor that a selector names in the GDT; 0 for those of the local table, beyond the end, and where the kernel's
+ * translation table doesn't have the place, which TypeScript fills when it looks itself.
+ */
+export function descriptorOf(c: Emitter, selector: I32): I64 {
+  const { f } = c;
+  const found = f.local('i64');
+  f.set(found, i64.const(0));
+  const at = f.let(i32.and(selector, 0xfff8));
+  const inside = i32.le_u(i32.or(at, 7), i32.and(c.field32(Field.GDT_LIMIT), 0xffff));
+  f.if(i32.and(inside, without(selector, IN_LDT)), () => {
+    const linear = f.let(i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)));
+    const entry = c.tlbEntryIn(linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, TlbKind.READ)));
+    f.if(tlbHit(entry, linear, 8), () => {
+      f.set(found, i64.load(i32.add(i32.wrap(linear), i32.load(entry, 8))));
+    });
+  });
+  return found;
+}
+
+/** Whether that is exactly this one, and no null selector. */
+export function describes(c: Emitter, selector: I32, descriptor: bigint): I32 {
+  const named = i32.ne(i32.and(selector, 0xfff8), 0);
+  return i32.and(named, i64.eq(descriptorOf(c, selector), i64.const(descriptor)));
 }

@@ -1,13 +1,14 @@
 import { Cr0, Efer } from '../../cpu.ts';
 import { helperNumber } from '../../helpers.ts';
 import { Field, Record, Segment, SegmentIndex, Slot } from '../../state.ts';
-import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
-import { tlbHit, type Emitter } from '../emitter.ts';
+import { i32, i64, select, type I32, type I64 } from '../../wasm/expression.ts';
+import type { Emitter } from '../emitter.ts';
 import { Context } from '../form.ts';
-import { EVERYTHING, FLAT_DATA, NOTHING, SALT_SHIFT } from './flat.ts';
+import { descriptorOf, EVERYTHING, FLAT_DATA, NOTHING, RPL, SALT_SHIFT } from './flat.ts';
 
 /** All of a descriptor but its base, its privilege and the bit for programs. */
 const FLAT_MASK = 0x00ef_9f00_0000_ffffn;
+const FLAT_FS_BIT = Math.log2(Context.FLAT_FS);
 
 /** A segment register and a selector for it. */
 interface Load {
@@ -24,44 +25,28 @@ function isPlain(c: Emitter, { index }: Load): I32 {
   return i32.and(plain, i32.ne(index, SegmentIndex.SS));
 }
 
-/** The descriptor in the GDT that a selector names, if the table of translations has its page; else 0. */
-function descriptorOf(c: Emitter, selector: I32): I64 {
-  const { f } = c;
-  const found = f.local('i64');
-  f.set(found, i64.const(0));
-  const offset = f.let(i32.and(selector, 0xfff8));
-  const within = i32.le_u(i32.add(offset, 7), i32.and(c.field32(Field.GDT_LIMIT), 0xffff));
-  f.if(i32.and(within, i32.eqz(i32.and(selector, 4))), () => {
-    const linear = f.let(i64.extend_u(i32.add(c.field32(Field.GDT_BASE), offset)));
-    const entry = c.tlbEntry(linear, Field.TLB_READ);
-    f.if(tlbHit(entry, linear, 8), () => {
-      f.set(found, i64.load(i32.add(i32.wrap(linear), i32.load(entry, 8))));
-    });
-  });
-  return found;
-}
-
-/** Puts a flat segment, or none at all, into FS or GS, with all that follows from it. */
-function install(c: Emitter, { index, selector, part }: Load, descriptor: I64 | null): void {
+/** Puts a segment without bounds, by its descriptor, or none at all (0) into FS or GS, with all that follows from it. */
+function install(c: Emitter, { index, selector, part }: Load, descriptor: I64): void {
   const { f } = c;
   const put = (field: number, value: I64): void => f.store64(part, value, Field.SEGMENTS + field);
-  const bit = f.let(i32.shl(i32.const(Context.FLAT_FS), i32.sub(index, SegmentIndex.FS)));
-  const low = descriptor === null ? null : i32.and(i32.wrap(i64.shr_u(descriptor, 16)), 0xffffff);
-  const high = descriptor === null ? null : i32.wrap(i64.shr_u(descriptor, 32));
-  const base = f.let(low === null ? i64.const(0) : i64.extend_u(i32.or(low, i32.and(high!, 0xff000000))));
-  const attrib =
-    high === null ? null : i32.or(i32.and(i32.shr_u(high, 8), 0xff), i32.and(i32.shr_u(high, 12), 0xf00));
-  f.store32(part, i32.and(selector, 0xffff), Field.SEGMENTS + Segment.SELECTOR);
-  f.store32(part, attrib ?? i32.const(0), Field.SEGMENTS + Segment.ATTRIB);
-  f.store32(part, i32.const(descriptor === null ? 0 : -1), Field.SEGMENTS + Segment.LIMIT);
-  const bounds = i64.const(descriptor === null ? NOTHING : EVERYTHING);
+  const put32 = (field: number, value: I32): void => f.store32(part, value, Field.SEGMENTS + field);
+  const isNone = f.let(i64.eqz(descriptor));
+  const low = i32.wrap(i64.shr_u(descriptor, 16));
+  const high = f.let(i32.wrap(i64.shr_u(descriptor, 32)));
+  const base = f.let(i64.extend_u(i32.or(i32.and(low, 0xffffff), i32.and(high, 0xff000000))));
+  put32(Segment.SELECTOR, i32.and(selector, 0xffff));
+  put32(Segment.ATTRIB, i32.or(i32.and(i32.shr_u(high, 8), 0xff), i32.and(i32.shr_u(high, 12), 0xf00)));
+  put32(Segment.LIMIT, i32.sub(isNone, 1));
+  const bounds = f.let(select(isNone, i64.const(NOTHING), i64.const(EVERYTHING)));
   put(Segment.READ_LOW, bounds);
   put(Segment.WRITE_LOW, bounds);
   put(Segment.BASE, base);
-  put(Segment.DESCRIPTOR, descriptor ?? i64.const(0));
+  put(Segment.DESCRIPTOR, descriptor);
   f.store64(i32.add(c.s, i32.shl(index, 3)), base, Field.SLOTS + 8 * Slot.SEGMENT_BASE);
-  const before = c.field32(Field.CONTEXT);
-  const context = f.let(descriptor === null ? i32.and(before, i32.xor(bit, -1)) : i32.or(before, bit));
+  const place = f.let(i32.sub(index, SegmentIndex.FS));
+  const others = i32.and(c.field32(Field.CONTEXT), i32.xor(i32.shl(i32.const(Context.FLAT_FS), place), -1));
+  const own = i32.shl(i32.shl(i32.eqz(isNone), place), FLAT_FS_BIT);
+  const context = f.let(i32.or(others, own));
   c.setField32(Field.CONTEXT, context);
   c.setField32(Field.JUMP_SALT + 4, i32.shl(context, SALT_SHIFT));
   const changed = i32.or(c.field32(Field.SEGMENTS_CHANGED), i32.shl(i32.const(1), index));
@@ -97,12 +82,12 @@ function load(
   f.if(isPlain(c, one), () => {
     const isOwn = i32.and(i32.ge_s(index, SegmentIndex.FS), c.goesOn());
     // The context may be another: the block ends.
-    const done = (descriptor: I64 | null): void => {
+    const done = (descriptor: I64): void => {
       install(c, one, descriptor);
       after();
       c.jumpTo(c.nextRip());
     };
-    f.if(i32.eqz(i32.and(selector, 0xfffc)), () => f.if(isOwn, () => done(null)));
+    f.if(i32.eqz(i32.and(selector, 0xfffc)), () => f.if(isOwn, () => done(i64.const(0))));
     const descriptor = descriptorOf(c, selector);
     const known = i64.load(part, Field.SEGMENTS + Segment.DESCRIPTOR);
     const same = i32.eq(selector, i32.load(part, Field.SEGMENTS + Segment.SELECTOR));
@@ -110,7 +95,7 @@ function load(
       f.set(stays, i32.and(same, i64.eq(descriptor, known)));
       const flat = i64.eq(i64.and(descriptor, i64.const(FLAT_MASK)), i64.const(FLAT_DATA));
       const privilege = i32.and(i32.wrap(i64.shr_u(descriptor, 45)), 3);
-      const allowed = i32.ge_s(privilege, i32.and(selector, 3));
+      const allowed = i32.ge_s(privilege, i32.and(selector, RPL));
       f.if(i32.and(i32.eqz(stays), i32.and(isOwn, i32.and(flat, allowed))), () => done(descriptor));
     });
   });

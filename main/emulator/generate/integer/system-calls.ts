@@ -5,7 +5,7 @@ import { i32, i64, type I32 } from '../../wasm/expression.ts';
 import type { Emitter } from '../emitter.ts';
 import { arithmeticFlags, setArithmeticFlags } from '../flags.ts';
 import { Context } from '../form.ts';
-import { DPL_3, FLAT_CODE, FLAT_DATA, setPrivilege, setSegmentOf, without } from './flat.ts';
+import { describes, DPL_3, FLAT_CODE, FLAT_DATA, RPL, setPrivilege, setSegmentOf, without } from './flat.ts';
 
 /**
  * SYSCALL and SYSRET between 64-bit programs and a 64-bit kernel, SYSENTER and SYSEXIT between flat 32-bit ones, without
@@ -99,24 +99,6 @@ export function quickSysexit(c: Emitter): void {
 
 /** Flags that IRET of the kernel changes here. RF, which faults leave in it, lasts until the next instruction. */
 const RETURNED = ARITHMETIC | Eflags.IF | Eflags.DF | Eflags.IOPL | Eflags.ID;
-/** RPL and the bit for the LDT. */
-const RPL = 3;
-const IN_LDT = 4;
-
-/** Whether the descriptor that a selector of the GDT names is exactly this one. */
-function describes(c: Emitter, selector: I32, descriptor: bigint): I32 {
-  const { f } = c;
-  const found = f.local('i32');
-  f.set(found, i32.const(0));
-  const at = f.let(i32.and(selector, 0xfff8));
-  const inside = i32.and(i32.ne(at, 0), i32.le_u(i32.or(at, 7), c.field32(Field.GDT_LIMIT)));
-  f.if(i32.and(inside, without(selector, IN_LDT)), () => {
-    const entry = f.let(i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)));
-    f.set(found, i64.eq(c.load(entry, 64, SegmentIndex.DS), i64.const(descriptor)));
-  });
-  return found;
-}
-
 /** Whether programs may keep the kernel's data segments, as IRET asks: each is theirs, or null. */
 function keepsSegments(c: Emitter): I32 {
   const allowed = [SegmentIndex.ES, SegmentIndex.DS, SegmentIndex.FS, SegmentIndex.GS].map((index) => {
