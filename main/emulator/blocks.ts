@@ -10,7 +10,8 @@ import {
   RIP_BASE,
   type Operand,
 } from './instruction.ts';
-import { Field, Record, Slot } from './state.ts';
+import { clearHead } from './jump-cache.ts';
+import { Field, NO_PAGE, Record, RESERVED_RECORDS, Slot } from './state.ts';
 
 /** Longest block, in instructions: bounds what runs between two looks at the budget. */
 export const BLOCK_MAXIMUM = 64;
@@ -67,9 +68,6 @@ interface CodePage {
 
 /** Bytes: a few instructions. A page has 256, which is soon looked through. */
 const GRANULE = 16;
-
-/** Records at the start of the area that are used again and again: of an instruction that is stepped, or is none. */
-const RESERVED_RECORDS = 4;
 
 /** How the block that was found last may be reached the next time. */
 export const Reach = {
@@ -167,11 +165,8 @@ export class Blocks {
     const record = this.next;
     let at = host;
     let count = 0;
-    let last = record;
-    if (this.hotRuns > 0) {
-      this.putCounting(record, page, host - page);
-      last += Record.SIZE;
-    }
+    let last = record + Record.SIZE;
+    this.putHead(record, page, host - page);
     let ended = false;
     while (count < BLOCK_MAXIMUM && !ended && at < pageEnd) {
       const status = decoder.decode(cpu.bytes, at, pageEnd, mode, instruction);
@@ -293,14 +288,15 @@ export class Blocks {
     // Beyond the segment's limit: #GP, like an instruction that is too long.
     const status = decoded === DecodeStatus.NEED_MORE ? DecodeStatus.TOO_LONG : decoded;
     const kept = status === DecodeStatus.OK && record !== this.start;
-    const place = kept ? record : this.start;
+    if (kept) this.putStraddlingHead(record, at - page);
+    const place = kept ? record + Record.SIZE : this.start;
     this.put(place, 0, at - page, status, context);
     this.putJoin(place + this.putSize, 1, at - page + instruction.length, mode);
     handlers.compile();
     this.decoded++;
     this.reach = kept ? Reach.CACHE : Reach.ONCE;
     if (!kept) return place;
-    const count = this.putSize / Record.SIZE + 1;
+    const count = this.putSize / Record.SIZE + 2;
     return this.remember({
       ...{ host: at, context, record, count, room: count, start: at - page, end: PAGE, live: true },
       tail: { page: second, end: instruction.length - first },
@@ -333,12 +329,22 @@ export class Blocks {
     return this.hotRuns * (1 << Math.min(MOST_DOUBLINGS, rewrites >> 2));
   }
 
-  /** The record that counts the block's runs. */
-  private putCounting(record: number, page: number, position: number): void {
-    const words = this.cpu.words;
-    words[(record + Record.HANDLER) >>> 2] = FixedHandler.COUNTING;
-    words[(record + Record.IMMEDIATE) >>> 2] = this.runsUntilHot(page);
+  /** The record before a block's instructions, which counts its runs if somebody wants to know. */
+  private putHead(record: number, page: number, position: number): void {
+    const { words } = this.cpu;
+    const counts = this.hotRuns > 0;
+    words[(record + Record.HANDLER) >>> 2] = counts ? FixedHandler.COUNTING : FixedHandler.BEGIN;
+    words[(record + Record.IMMEDIATE) >>> 2] = counts ? this.runsUntilHot(page) : 0;
     words[(record + Record.POSITION) >>> 2] = position;
+    clearHead(words, record, page);
+  }
+
+  /** The same for an instruction that goes over the page's end, which is never translated. */
+  private putStraddlingHead(record: number, position: number): void {
+    const { words } = this.cpu;
+    words[(record + Record.HANDLER) >>> 2] = FixedHandler.BEGIN;
+    words[(record + Record.POSITION) >>> 2] = position;
+    clearHead(words, record, NO_PAGE);
   }
 
   private putStop(record: number, number: number, position: number): void {

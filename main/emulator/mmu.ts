@@ -1,17 +1,9 @@
 import { Prot } from '../nvmm/constants.ts';
 import { Cr0, Cr4, Efer, type Cpu } from './cpu.ts';
 import { Vector } from './fault.ts';
+import { JumpCache } from './jump-cache.ts';
 import type { PhysicalMap } from './physical.ts';
-import {
-  Area,
-  Field,
-  JUMP_CACHE_ENTRIES,
-  TLB_ENTRIES,
-  TLB_ENTRY,
-  TlbKind,
-  TlbSet,
-  tlbOffset,
-} from './state.ts';
+import { Area, Field, TLB_ENTRIES, TLB_ENTRY, TlbKind, TlbSet, tlbOffset } from './state.ts';
 
 /** What an access does: the index of its translation table. */
 export const Access = { READ: TlbKind.READ, WRITE: TlbKind.WRITE, FETCH: TlbKind.FETCH } as const;
@@ -30,12 +22,6 @@ const TWO_32 = 2 ** 32;
 const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
 /** Marks an entry of the translation tables that nothing matches. */
 const NO_TAG = 1;
-/** Upper half of the key of an entry of the jump cache that nothing matches. */
-const NO_JUMP_HIGH = 0x7fffffff;
-/** The same for one that is on a list. */
-const DROPPED_JUMP_HIGH = 0x7ffffffe;
-/** Bits of the upper half of a key that the salt of a context leaves alone. */
-const SALT_FREE = 0x000fffff;
 const PAGE = 4096;
 /** Words of a translation table. */
 const PLACES = 4 * TLB_ENTRIES;
@@ -69,11 +55,7 @@ export class Mmu {
   private readonly dirty: Uint8Array;
   /** Entries in use: those that a load of CR3 drops, and global ones. */
   private readonly filled = [new Places(FILLED_MAXIMUM), new Places(FILLED_MAXIMUM)] as const;
-  /** Linear pages that the jump cache may know code of. */
-  private readonly jumpPages = new Set<number>();
-  private lastJumpPage = -1;
-  /** The same for the jump cache. */
-  private readonly jumps = [new Places(JUMP_CACHE_ENTRIES), new Places(JUMP_CACHE_ENTRIES)] as const;
+  readonly jumps: JumpCache;
   /** Gigabytes of linear addresses in which large pages were met since everything was flushed. */
   private readonly largeIn = new Set<number>();
 
@@ -106,11 +88,7 @@ export class Mmu {
     this.tables = (cpu.s + Area.TLB) >>> 2;
     const words = TlbSet.COUNT * TlbKind.COUNT * PLACES;
     for (let i = 0; i < words; i += 4) cpu.words[this.tables + i] = NO_TAG;
-    const cache = (cpu.s + Area.JUMP_CACHE) >>> 2;
-    for (let i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-      cpu.words[cache + 4 * i] = -1;
-      cpu.words[cache + 4 * i + 1] = NO_JUMP_HIGH;
-    }
+    this.jumps = new JumpCache(cpu);
   }
 
   /**
@@ -357,13 +335,13 @@ export class Mmu {
   flushAll(): void {
     for (const places of this.filled) this.dropFilled(places);
     this.largeIn.clear();
-    this.flushJumps();
+    this.jumps.forgetAll();
   }
 
   /** Forgets what is not global: a load of CR3. */
   flushLocal(): void {
     this.dropFilled(this.filled[0]);
-    this.dropJumps(this.jumps[0]);
+    this.jumps.forgetLocal();
   }
 
   private dropFilled(places: Places): void {
@@ -387,13 +365,10 @@ export class Mmu {
     // A large page has many entries here; a gigabyte is the largest.
     if (this.largeIn.has(gigabyte(low, high))) {
       this.flushLarge(low, high);
-      this.flushJumps();
+      this.jumps.forgetAll();
       return;
     }
-    const page = Math.floor(linear / PAGE);
-    if (this.jumpPages.has(page)) this.flushJumpsOf(linear);
-    // An instruction at the end of the page before may go on in this one.
-    if (this.jumpPages.has(page - 1)) this.flushJumpsOf(linear - PAGE);
+    this.jumps.forgetPage(Math.floor(linear / PAGE));
   }
 
   private flushLarge(low: number, high: number): void {
@@ -424,78 +399,20 @@ export class Mmu {
 
   // ---- The jump cache -----------------------------------------------------------------------------------
 
-  /**
-   * Remembers where the code of a linear address (with the context's salt) is. `straddles`: it goes on in the next page.
-   * An entry has the address, the record, and the record again if jumps within the page may be linked to it.
-   */
-  rememberJump(linearLow: number, linearHigh: number, record: number, straddles: boolean): void {
-    const { cpu } = this;
-    const hash = (linearLow ^ (linearLow >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
-    const at = (cpu.s + Area.JUMP_CACHE + 16 * hash) >>> 2;
-    const fetch = tlbOffset(cpu.tlbSet, TlbKind.FETCH) + ((linearLow >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
-    const entry = (cpu.s + fetch) >>> 2;
-    const known = cpu.words[entry] === (linearLow & ~0xfff) && cpu.words[entry + 1] === linearHigh;
-    const global = known && !straddles && (cpu.words[entry + 3] & GLOBAL) !== 0;
-    // A global entry in place of another is on a list already.
-    const listed = global && cpu.words[at + 1] !== NO_JUMP_HIGH;
-    if (!listed && !this.jumps[global ? 1 : 0].add(at)) {
-      this.dropJumps(this.jumps[0]);
-      this.jumps[0].add(at);
-    }
-    cpu.words[at] = linearLow;
-    cpu.words[at + 1] = linearHigh + cpu.high(Field.JUMP_SALT);
-    cpu.words[at + 2] = record;
-    cpu.words[at + 3] = straddles ? 0 : record;
-    const page = linearHigh * (TWO_32 / PAGE) + (linearLow >>> 12);
-    if (page === this.lastJumpPage) return;
-    if (this.jumpPages.size === JUMP_CACHE_ENTRIES) this.flushJumps();
-    this.jumpPages.add((this.lastJumpPage = page));
+  /** Remembers where the code of a linear address is. `straddles`: it goes on in the next page. */
+  rememberJump(low: number, high: number, record: number, straddles: boolean): void {
+    // The page after the last one below 4 GiB has the other half of its address.
+    const global = this.isGlobal(low, high) && (!straddles || this.isGlobal(low + PAGE, high));
+    this.jumps.remember(low, high, record, straddles ? 2 : 1, global);
   }
 
-  /** Forgets the code of one page, whose entries lie in one piece of the cache. */
-  private flushJumpsOf(linear: number): void {
-    const { words, s } = this.cpu;
-    const low = linear | 0;
-    const high = Math.floor(linear / TWO_32) | 0;
-    const piece = ((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1) & -PAGE) >>> 0;
-    const start = (s + Area.JUMP_CACHE + 16 * piece) >>> 2;
-    for (let at = start; at < start + 4 * PAGE; at += 4) {
-      const same =
-        (words[at] & -PAGE) === (low & -PAGE) && (words[at + 1] & SALT_FREE) === (high & SALT_FREE);
-      // It stays on its list, which is allowed: who is dropped twice is dropped.
-      if (same) {
-        words[at] = -1;
-        words[at + 1] = DROPPED_JUMP_HIGH;
-      }
-    }
-    this.jumpPages.delete(Math.floor(linear / PAGE));
-    this.lastJumpPage = -1;
-  }
-
-  private codeLimit = 0xffffffff;
-  private codeBase = 0;
-
-  /** The jump cache holds what fits the code segment: another limit or base makes it worthless. */
-  flushJumpsOnLimit(limit: number, base: number): void {
-    if (limit === this.codeLimit && base === this.codeBase) return;
-    this.codeLimit = limit;
-    this.codeBase = base;
-    this.flushJumps();
-  }
-
-  flushJumps(): void {
-    for (const places of this.jumps) this.dropJumps(places);
-    this.jumpPages.clear();
-    this.lastJumpPage = -1;
-  }
-
-  private dropJumps(places: Places): void {
-    const { words } = this.cpu;
-    for (let i = 0; i < places.count; i++) {
-      words[places.at[i]] = -1;
-      words[places.at[i] + 1] = NO_JUMP_HIGH;
-    }
-    places.count = 0;
+  /** Whether code is run from a global page, as far as the translation table knows it. */
+  private isGlobal(low: number, high: number): boolean {
+    const { words, s, tlbSet } = this.cpu;
+    const fetch = tlbOffset(tlbSet, TlbKind.FETCH) + ((low >>> 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY;
+    const entry = (s + fetch) >>> 2;
+    const known = words[entry] === (low & ~0xfff) && words[entry + 1] === high;
+    return known && (words[entry + 3] & GLOBAL) !== 0;
   }
 }
 

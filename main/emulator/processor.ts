@@ -236,7 +236,7 @@ export class Processor {
         if (holds) this.mmu.protect(hostPage);
       },
       () => {
-        this.mmu.flushJumps();
+        this.mmu.jumps.forgetAll();
         cpu.set(Field.LINK_FROM, 0);
         this.translator.forget();
       },
@@ -245,7 +245,6 @@ export class Processor {
     this.translator = new Translator(cpu, this.handlers, this.blocks, translating);
     this.blocks.onDrop = (record) => this.translator.release(record);
     this.blocks.clear();
-    cpu.set(Field.JUMP_CACHE, block.address + Area.JUMP_CACHE);
     cpu.set64(Field.SLOTS + 8 * Slot.ZERO, 0, 0);
     cpu.set(Field.SHADOW_AT, NO_SHADOW);
   }
@@ -351,7 +350,7 @@ export class Processor {
   }
 
   private codeSegmentChanged(): void {
-    this.mmu.flushJumpsOnLimit(this.cpu.limit(SegmentIndex.CS), this.cpu.base(SegmentIndex.CS));
+    this.mmu.jumps.forgetOnLimit(this.cpu.limit(SegmentIndex.CS), this.cpu.base(SegmentIndex.CS));
   }
 
   /** The record of the code at RIP, or the Leave code of what happened instead. */

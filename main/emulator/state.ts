@@ -85,6 +85,8 @@ export const Field = {
   FLAG_AUX: 0x310,
   /** All other bits of RFLAGS in place (TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID and the fixed bit 1). */
   EFLAGS: 0x314,
+  /** What a record's GENERATION is compared with: a load of CR3 begins a new one. */
+  JUMP_GENERATION: 0x318,
 
   /** Address of the instruction to run when the processor is between blocks; of the faulting one after a fault. */
   RIP: 0x320,
@@ -95,7 +97,7 @@ export const Field = {
   /** Address of the read and of the write table of the current privilege. */
   TLB_READ: 0x330,
   TLB_WRITE: 0x334,
-  /** Added to a linear address in the jump cache, so that entries of other modes never match. */
+  /** Added to a linear address in a record's KEY, so that the code of other modes never matches. */
   JUMP_SALT: 0x338,
   /** The decoded instruction that left the generated code (its address), for faults and helpers. */
   CURRENT: 0x340,
@@ -133,8 +135,6 @@ export const Field = {
   /** What generated code hands to a helper: an operand's value or address (64-bit), and a selector, limit or port. */
   HELPER_VALUE: 0x3b0,
   HELPER_SELECTOR: 0x3b8,
-  /** Address of the jump cache. */
-  JUMP_CACHE: 0x3a4,
   /** The Leave code of a slow access that did not succeed. */
   LEAVE: 0x3a0,
   /** Segments that were written since what follows from them was computed, a bit each (Cpu.updateContext). */
@@ -209,7 +209,7 @@ export const COUNTERS = [
 export const TLB_ENTRIES = 8192;
 /** 64-bit tag, 32-bit addend (host address minus linear address), 32-bit host page (with flag bits). */
 export const TLB_ENTRY = 16;
-const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY;
+export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY;
 export const TlbSet = {
   /** Supervisor; the same with EFLAGS.AC set under SMAP; user. Each has read, write and fetch tables. */
   SUPERVISOR: 0,
@@ -220,15 +220,27 @@ export const TlbSet = {
 export const TlbKind = { READ: 0, WRITE: 1, FETCH: 2, COUNT: 3 } as const;
 /** A boot of Linux runs some 70,000 blocks, a quarter of them more than a hundred times. */
 export const JUMP_CACHE_ENTRIES = 32768;
+/** The record of a block's head, which says itself what address it is for. */
+export const JUMP_CACHE_ENTRY = 4;
+/** Places that a head may be in, by the number that is combined with its first. */
+export const JUMP_CACHE_WAYS = 4;
 export const Area = {
   TLB: Field.SIZE,
   JUMP_CACHE: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES,
-  RECORDS: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES + JUMP_CACHE_ENTRIES * 16,
+  RECORDS: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY,
 } as const;
 
 /** Offset of one translation table from the vCPU's block. */
 export function tlbOffset(set: number, kind: number): number {
   return Area.TLB + (set * TlbKind.COUNT + kind) * TLB_BYTES;
+}
+
+/** Records at the start of their area that no block has: three of an instruction that is stepped or is none, a spare one. */
+export const RESERVED_RECORDS = 5;
+
+/** The address of a record that is in place of none in the jump cache. */
+export function noRecord(s: number): number {
+  return s + Area.RECORDS + (RESERVED_RECORDS - 1) * Record.SIZE;
 }
 
 /** A decoded instruction in memory: 32 bytes. Register fields are byte offsets of slots (or of XMM and ST registers). */
@@ -259,7 +271,18 @@ export const Record = {
    * start, plus 1. Else the second immediate.
    */
   LINK: 28,
+
+  // In a block's head, which stands before its first instruction and is none, in place of operands:
+  /** Field.JUMP_GENERATION when it was last known that KEY leads here; EVERY_GENERATION: a global page does. */
+  GENERATION: 4,
+  /** The host page of the block's bytes; NO_PAGE if they are in two. */
+  HOST: 12,
+  /** The linear address that led here last, plus Field.JUMP_SALT; 64 bits. */
+  KEY: 16,
 } as const;
+
+export const EVERY_GENERATION = -1;
+export const NO_PAGE = 1;
 
 /** What generated code returns to the run loop. */
 export const Leave = {

@@ -1,5 +1,5 @@
 import { OperandKind } from '../instruction.ts';
-import { Field, Leave, Record, Slot, TLB_ENTRIES, TLB_ENTRY } from '../state.ts';
+import { Field, Leave, Record, Slot } from '../state.ts';
 import {
   atomic,
   i32,
@@ -15,8 +15,9 @@ import { call, type FunctionBuilder, type FunctionReference } from '../wasm/modu
 import { cut, extend, loadBits } from './bits.ts';
 import { Flags } from './flags.ts';
 import { Addressing, Context, type Form } from './form.ts';
-import { JumpEntry, jumpEntry, setCodeBase } from './jump-cache.ts';
+import { headAt, setCodeBase } from './jump-cache.ts';
 import { HANDLER } from './runtime.ts';
+import { tlbEntryIn, tlbHit, tlbHost } from './tlb.ts';
 
 /** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
 export type SegmentChoice = number | 'operand';
@@ -30,8 +31,6 @@ function placeOf(byte: I32): SlotPlace {
 
 /** The functions that a handler can call: services (runtime.ts) and library routines, by name. */
 export type Callees = (name: string) => FunctionReference;
-
-const PAGE_MASK = -4096;
 
 /**
  * What an instruction's semantics is written in: operands, memory, flags and control flow, as statements of
@@ -362,7 +361,7 @@ export class Emitter {
     const entry = this.tlbEntry(linear, Field.TLB_READ);
     f.if(
       tlbHit(entry, linear, bytes),
-      () => f.set(host, i32.add(i32.wrap(linear), i32.load(entry, 8))),
+      () => f.set(host, tlbHost(entry, linear)),
       () => {
         this.prepareSlow(linear, segment);
         f.set(host, call(this.callees('readSlow'), 'i32', this.s, i32.const(bytes)));
@@ -384,7 +383,7 @@ export class Emitter {
     const entry = this.tlbEntry(linear, Field.TLB_WRITE);
     f.if(
       tlbHit(entry, linear, bytes),
-      () => put(i32.add(i32.wrap(linear), i32.load(entry, 8)), 0),
+      () => put(tlbHost(entry, linear), 0),
       () => {
         this.prepareSlow(linear, segment);
         put(this.s, Field.ACCESS_DATA);
@@ -405,7 +404,7 @@ export class Emitter {
     f.if(
       tlbHit(entry, linear, bytes),
       () => {
-        f.set(host, i32.add(i32.wrap(linear), i32.load(entry, 8)));
+        f.set(host, tlbHost(entry, linear));
         f.set(slow, i32.const(0));
       },
       () => {
@@ -428,9 +427,7 @@ export class Emitter {
 
   /** The same in the table at an address. */
   tlbEntryIn(linear: I64, table: I32): I32 {
-    // The page's number times the size of an entry, 16.
-    const offset = i32.and(i32.wrap(i64.shr_u(linear, 8)), (TLB_ENTRIES - 1) * TLB_ENTRY);
-    return this.f.let(i32.add(table, offset));
+    return tlbEntryIn(this.f, linear, table);
   }
 
   /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */
@@ -687,22 +684,14 @@ export class Emitter {
   private jumpThroughCache(rip: I64, address: I64): void {
     const f = this.f;
     const linear = f.let(address);
-    const { entry, misses } = jumpEntry(f, this.s, linear);
-    f.if(misses, () => {
+    const head = headAt(f, this.s, this.callees, linear, () => {
       const found = f.let(call(this.callees('find'), 'i32', this.s));
       f.if(i32.eqz(found), () => f.return(i32.const(Leave.LOOKUP)));
       f.returnCallIndirect(HANDLER, i32.load(found, Record.HANDLER), this.s, found);
     });
     setCodeBase(f, this.s, rip, linear);
-    const record = f.let(i32.load(entry, JumpEntry.RECORD));
-    f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), this.s, record);
+    f.returnCallIndirect(HANDLER, i32.load(head, Record.HANDLER), this.s, head);
   }
-}
-
-/** Whether a table entry translates all `bytes` at a linear address. */
-export function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
-  const last = bytes === 1 ? linear : i64.add(linear, bytes - 1);
-  return i64.eq(i64.load(entry), i64.and(last, PAGE_MASK));
 }
 
 export { cut, extend, loadBits };

@@ -33,7 +33,9 @@ export const FixedHandler = {
   COUNTING: 8,
   /** A block that was dropped and decoded anew elsewhere: goes on at the record in the link. */
   FORWARD: 9,
-  COUNT: 10,
+  /** The first record of a block that doesn't count its runs. */
+  BEGIN: 10,
+  COUNT: 11,
 } as const;
 
 /** A handler's slot with what its code is made of. */
@@ -181,6 +183,7 @@ export class Handlers {
       [FixedHandler.SET_TEMPORARY, 64, setTemporary],
       [FixedHandler.COUNTING, 64, countRun],
       [FixedHandler.FORWARD, 64, forward],
+      [FixedHandler.BEGIN, 64, (c) => c.next()],
     ];
     for (const [slot, codeSize, semantics] of bodies) {
       this.fixedMeanings.set(slot, {

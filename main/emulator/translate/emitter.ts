@@ -1,5 +1,6 @@
-import { Emitter, tlbHit, type Callees, type SegmentChoice, type SlotPlace } from '../generate/emitter.ts';
+import { Emitter, type Callees, type SegmentChoice, type SlotPlace } from '../generate/emitter.ts';
 import { Addressing, type Form } from '../generate/form.ts';
+import { tlbHit, tlbHost } from '../generate/tlb.ts';
 import { Field, Leave, Record, SegmentIndex, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { jumpTarget } from './finder.ts';
@@ -248,7 +249,7 @@ export class TranslationEmitter extends Emitter {
     const linear = f.let(this.linear(offset, bytes, segment, writing));
     const entry = this.tlbEntry(linear, writing ? Field.TLB_WRITE : Field.TLB_READ);
     f.if(i32.eqz(tlbHit(entry, linear, bytes)), () => this.handOver());
-    return f.let(i32.add(i32.wrap(linear), i32.load(entry, 8)));
+    return f.let(tlbHost(entry, linear));
   }
 
   override readable(offset: I64, bytes: number, segment: SegmentChoice): I32 {

@@ -1,4 +1,4 @@
-import { JumpEntry, jumpEntry, setCodeBase } from '../generate/jump-cache.ts';
+import { headAt, isLinkable, setCodeBase } from '../generate/jump-cache.ts';
 import { HANDLER } from '../generate/runtime.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../generate/semantics.ts';
 import { Field, Leave, Record, Slot } from '../state.ts';
@@ -64,8 +64,7 @@ function seek(is64: boolean): LibraryRoutine {
       account(f, s, f.parameter('i32', 2));
       const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
       const linear = f.let(is64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
-      const { entry, misses } = jumpEntry(f, s, linear);
-      f.if(misses, () => {
+      const head = headAt(f, s, callees, linear, () => {
         f.store64(s, rip, Field.RIP);
         f.store32(s, from, Field.LINK_FROM);
         const found = f.let(call(callees('find'), 'i32', s));
@@ -73,8 +72,8 @@ function seek(is64: boolean): LibraryRoutine {
         enter(f, s, found);
       });
       setCodeBase(f, s, rip, linear);
-      f.if(from, () => f.store32(from, i32.load(entry, JumpEntry.LINKABLE), Record.LINK));
-      enter(f, s, f.let(i32.load(entry, JumpEntry.RECORD)));
+      f.if(from, () => f.if(isLinkable(head), () => f.store32(from, head, Record.LINK)));
+      enter(f, s, head);
       f.unreachable();
     },
   };

@@ -2,7 +2,8 @@ import { Attrib, Cr0, Efer, Eflags } from '../../cpu.ts';
 import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../state.ts';
 import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
 import type { FunctionBuilder } from '../../wasm/module.ts';
-import { Emitter, tlbHit, type Callees } from '../emitter.ts';
+import { Emitter, type Callees } from '../emitter.ts';
+import { tlbHit, tlbHost } from '../tlb.ts';
 import { arithmeticFlags } from '../flags.ts';
 import { Context, plainForm } from '../form.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../semantics.ts';
@@ -48,7 +49,7 @@ function hostOf(c: Emitter, linear: I64, bytes: number, kind: number): I32 {
   const { f } = c;
   const entry = c.tlbEntryIn(linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, kind)));
   giveUpIf(f, i32.eqz(tlbHit(entry, linear, bytes)));
-  return f.let(i32.add(i32.wrap(linear), i32.load(entry, 8)));
+  return f.let(tlbHost(entry, linear));
 }
 
 const readable = (c: Emitter, linear: I64, bytes: number): I32 =>

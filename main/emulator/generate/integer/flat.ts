@@ -1,8 +1,9 @@
 import { Attrib } from '../../cpu.ts';
 import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../state.ts';
 import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
-import { tlbHit, type Emitter } from '../emitter.ts';
+import type { Emitter } from '../emitter.ts';
 import { Context } from '../form.ts';
+import { tlbHit, tlbHost } from '../tlb.ts';
 
 /** The flat model of today's kernels, whose segments say no more than that: what its quick cases share. */
 
@@ -70,7 +71,7 @@ export function descriptorOf(c: Emitter, selector: I32): I64 {
     const linear = f.let(i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)));
     const entry = c.tlbEntryIn(linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, TlbKind.READ)));
     f.if(tlbHit(entry, linear, 8), () => {
-      f.set(found, i64.load(i32.add(i32.wrap(linear), i32.load(entry, 8))));
+      f.set(found, i64.load(tlbHost(entry, linear)));
     });
   });
   return found;

@@ -6,6 +6,7 @@ import { decimal } from './decimal.ts';
 import { exceptions } from './exceptions.ts';
 import { moves } from './moves.ts';
 import { multiplication } from './multiply.ts';
+import { jumping } from '../jump-cache.ts';
 import { settling } from '../settle.ts';
 import { shifts } from './shifts.ts';
 import { strings } from './strings.ts';
@@ -20,5 +21,6 @@ export const integerGroups: readonly SemanticsGroup[] = [
   control,
   decimal,
   exceptions,
+  jumping,
   settling,
 ];
