@@ -217,6 +217,7 @@ export class Processor {
         helper: (_s, record, number) => this.helper(record, number),
         ending: (_s, record, number) => this.ending(record, number),
         find: () => this.find(),
+        missed: (_s, record, head) => this.translator.missed(record, head),
       },
       [...sseGroups, ...x87Groups, translationGroup],
     );

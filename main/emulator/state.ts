@@ -155,6 +155,8 @@ export const Field = {
   TRANSLATED: 0x5a0,
   /** The flags of a translation on its way out, until they are settled there: its variables in the order of lazy-flags.ts. */
   UNSETTLED: 0x5a8, // 40 bytes
+  /** Windows of translations (translate/windows.ts) that missed. */
+  WINDOW_MISSES: 0x5d0,
 
   CR0: 0x600,
   CR2: 0x608,

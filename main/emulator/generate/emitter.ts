@@ -51,7 +51,7 @@ export class Emitter {
   /** The arithmetic flags. */
   readonly flags: Flags;
   private readonly callees: Callees;
-  private offsetCache: I64 | undefined;
+  protected offsetCache: I64 | undefined;
 
   constructor(
     f: FunctionBuilder,
@@ -241,18 +241,28 @@ export class Emitter {
   /** Pushes the low `bits` of a value; the stack pointer changes only when the store succeeded. */
   push(bits: number, value: I64): void {
     const top = this.f.let(cut(this.form.stackSize, i64.sub(this.stackPointer(), bits / 8)));
+    this.noteStack(top, -bits / 8);
     this.store(top, bits, value, 2);
-    this.setStackPointer(top);
+    this.moveStack(-bits / 8, () => this.setStackPointer(top));
   }
   /** What is on top of the stack, `skip` bytes below the top. */
   peek(bits: number, skip = 0): I64 {
     const top = this.stackPointer();
     const at = skip === 0 ? top : this.f.let(cut(this.form.stackSize, i64.add(top, skip)));
+    this.noteStack(at, skip);
     return this.load(at, bits, 2);
   }
   /** Takes `bytes` off the stack. */
   drop(bytes: number | I64): void {
-    this.setStackPointer(i64.add(this.stackPointer(), typeof bytes === 'number' ? i64.const(bytes) : bytes));
+    const value = i64.add(this.stackPointer(), typeof bytes === 'number' ? i64.const(bytes) : bytes);
+    if (typeof bytes === 'number') this.moveStack(bytes, () => this.setStackPointer(value));
+    else this.setStackPointer(value);
+  }
+  /** An offset is so many bytes from the top of the stack. */
+  protected noteStack(_offset: I64, _distance: number): void {}
+  /** `change` moves the stack pointer by so many bytes. */
+  protected moveStack(_bytes: number, change: () => void): void {
+    change();
   }
 
   // ---- Addresses ----------------------------------------------------------------------------------------

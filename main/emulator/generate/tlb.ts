@@ -13,7 +13,11 @@ export function tlbEntryIn(f: FunctionBuilder, linear: I64, table: I32): I32 {
 
 /** Whether a table entry translates all `bytes` at a linear address. */
 export function tlbHit(entry: I32, linear: I64, bytes: number): I32 {
-  const last = bytes === 1 ? linear : i64.add(linear, bytes - 1);
+  return tlbHitUpTo(entry, bytes === 1 ? linear : i64.add(linear, bytes - 1));
+}
+
+/** Whether an entry, which is that of a linear address, translates everything from there to a last byte. */
+export function tlbHitUpTo(entry: I32, last: I64): I32 {
   return i64.eq(i64.load(entry), i64.and(last, PAGE_MASK));
 }
 

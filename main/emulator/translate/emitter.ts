@@ -6,6 +6,7 @@ import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { jumpTarget } from './finder.ts';
 import type { RegionFunction } from './function.ts';
 import { LazyFlags } from './lazy-flags.ts';
+import { isBase, STACK_POINTER, type Place } from './windows.ts';
 
 /** Where a direct jump goes on inside the function. */
 export interface Edge {
@@ -243,10 +244,55 @@ export class TranslationEmitter extends Emitter {
 
   // ---- Memory -------------------------------------------------------------------------------------------
 
+  /** Offsets that are a constant distance from a register. */
+  private readonly places = new Map<I64, Place>();
+
+  override offset(): I64 {
+    if (this.offsetCache === undefined) {
+      const { region, form } = this;
+      const base = this.slotNumber(Record.BASE);
+      const flat = form.addressing === Addressing.FLAT32 && this.slotNumber(Record.INDEX) === Slot.ZERO;
+      const segment = this.slotNumber(Record.SEGMENT_SLOT) - Slot.SEGMENT_BASE;
+      const near = (flat && segment < SegmentIndex.FS) || form.addressing === Addressing.BASE;
+      const place =
+        near && isBase(base) ? region.windows.place(base, this.word(Record.DISPLACEMENT)) : undefined;
+      const offset = super.offset();
+      if (place !== undefined) this.places.set(offset, place);
+    }
+    return super.offset();
+  }
+
+  private slotNumber(field: number): number {
+    return this.recordByte(field).small! >> 3;
+  }
+
+  protected override noteStack(offset: I64, distance: number): void {
+    const { checked, stackSize } = this.form;
+    if (checked || stackSize === 16) return;
+    this.places.set(offset, this.region.windows.place(STACK_POINTER, distance));
+  }
+
+  protected override moveStack(bytes: number, change: () => void): void {
+    if (this.form.stackSize === 16) change();
+    else this.region.windows.move(STACK_POINTER, bytes, change);
+  }
+
   /** Where the translation table has the address; else the handler does the instruction, and fills the table. */
   private hostOf(offset: I64, bytes: number, segment: SegmentChoice, writing: boolean): I32 {
-    const { f } = this;
+    const { f, region } = this;
+    const place = this.places.get(offset);
+    const known = place === undefined ? undefined : region.windows.find(place, bytes, writing);
+    if (known !== undefined) return known;
     const linear = f.let(this.linear(offset, bytes, segment, writing));
+    if (place !== undefined) {
+      const missed = (): void => {
+        f.set(region.head, i32.const(region.blockHead));
+        f.set(region.target, this.d);
+        f.break(region.missing);
+      };
+      const opened = region.windows.openAt(place, linear, bytes, writing, missed);
+      if (opened !== undefined) return opened;
+    }
     const entry = this.tlbEntry(linear, writing ? Field.TLB_WRITE : Field.TLB_READ);
     f.if(i32.eqz(tlbHit(entry, linear, bytes)), () => this.handOver());
     return f.let(tlbHost(entry, linear));

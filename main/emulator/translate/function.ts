@@ -4,6 +4,7 @@ import { i32, i64, type Expression, type I32, type I64, type Local } from '../wa
 import type { FunctionBuilder, Label, Mark } from '../wasm/module.ts';
 import { FlagVariables } from './lazy-flags.ts';
 import { WayOut } from './ways-out.ts';
+import { Windows } from './windows.ts';
 
 const REGISTERS = 16;
 
@@ -36,6 +37,10 @@ export class RegionFunction {
   readonly target: Local<'i32'>;
   /** Whether floating-point results may be the host's (floats.ts), as far as this block has looked. */
   readonly fastFloats: Local<'i32'>;
+  /** The head of the block that is being written. */
+  blockHead = 0;
+  /** For `missing`: the head of the block. */
+  readonly head: Local<'i32'>;
   /** Which member a jump through the table goes to. */
   readonly dispatch: Local<'i32'>;
   /** For `searching`: the address to go on at. */
@@ -46,6 +51,8 @@ export class RegionFunction {
   leaving!: Label;
   /** Out to the handler of an instruction; flags are left on the way. */
   handingOver!: Label;
+  /** The same for an access whose window the translation table doesn't have. */
+  missing!: Label;
   /** Out to another record; flags are left before. */
   chaining!: Label;
   /** Out to wherever `rip` leads; flags are left before. */
@@ -68,6 +75,7 @@ export class RegionFunction {
   private blockStart: Mark | undefined;
   private blockDepth = 0;
   private readonly facts = new Set<string>();
+  readonly windows: Windows;
 
   constructor(f: FunctionBuilder, callees: Callees, codeSize: number, registers: number) {
     this.f = f;
@@ -92,10 +100,14 @@ export class RegionFunction {
     this.budget = f.local('i32');
     this.code = f.local('i32');
     this.target = f.local('i32');
+    this.head = f.local('i32');
     this.dispatch = f.local('i32');
     this.rip = f.local('i64');
     this.fastFloats = f.local('i32');
     this.from = f.local('i32');
+    this.windows = new Windows(f, (writes) =>
+      this.use(this.tables.get(writes ? Field.TLB_WRITE : Field.TLB_READ)!),
+    );
     f.keepLocals();
   }
 
@@ -118,6 +130,7 @@ export class RegionFunction {
   setRegister(index: number, value: I64): void {
     const { f, s } = this;
     const cached = this.registers[index];
+    this.windows.changed(index);
     if (this.keeps) {
       this.written.add(index);
       f.set(this.use(cached), value);
@@ -143,9 +156,14 @@ export class RegionFunction {
     this.f.set(this.use(cached), cached.load());
   }
 
-  /** At the start of a block, which may be a way in: nothing is in variables but what KEPT has loaded. */
-  beginBlock(): void {
+  /**
+   * At the start of a block, which may be a way in: nothing is in variables but what KEPT has loaded. `windows`: whether
+   * accesses may share a look at the translation table.
+   */
+  beginBlock(head: number, windows: boolean): void {
+    this.blockHead = head;
     this.facts.clear();
+    this.windows.begin(windows);
     this.blockDepth = this.f.nesting;
     if (this.keeps) return;
     this.present.clear();
@@ -166,6 +184,7 @@ export class RegionFunction {
   }
 
   endBlock(): void {
+    this.windows.end();
     if (this.keeps) return;
     this.f.insert(this.blockStart!, () => this.loadAll(this.loaded));
   }
@@ -196,6 +215,13 @@ export class RegionFunction {
         },
       },
       {
+        take: (label) => (this.missing = label),
+        out: () => {
+          this.flags.handOver(s);
+          this.end(WayOut.MISS, this.target, this.head);
+        },
+      },
+      {
         take: (label) => (this.searching = label),
         out: () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
       },
@@ -222,11 +248,11 @@ export class RegionFunction {
     f.unreachable();
   }
 
-  private end(way: string, where: I32 | I64): void {
+  private end(way: string, where: I32 | I64, ...more: I32[]): void {
     const { f, s } = this;
     for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
     const from = where.type === 'i64' ? [this.from] : [];
-    f.returnCall(this.callees(way), s, where, this.budget, ...from);
+    f.returnCall(this.callees(way), s, where, this.budget, ...from, ...more);
   }
 
   private loadAll(values: Iterable<Cached>): void {

@@ -3,7 +3,8 @@ import type { Cpu } from '../cpu.ts';
 import type { Callees } from '../generate/emitter.ts';
 import { codeSizeOf } from '../generate/form.ts';
 import { FixedHandler, type Handlers } from '../generate/handlers.ts';
-import { Record } from '../state.ts';
+import { OperandKind } from '../instruction.ts';
+import { Field, Record } from '../state.ts';
 import { i32 } from '../wasm/expression.ts';
 import type { FunctionBuilder, Label } from '../wasm/module.ts';
 import { TranslationEmitter, type Edge, type Guess } from './emitter.ts';
@@ -11,6 +12,7 @@ import { RegionFunction, Registers } from './function.ts';
 import { agreed, STORED, type KnownFlags } from './lazy-flags.ts';
 import { fallsThrough, jumpTarget, RegionFinder } from './finder.ts';
 import type { Region } from './region.ts';
+import { SPAN, STACK_POINTER } from './windows.ts';
 
 /**
  * Runs of a block before it is translated. Translating costs as much as some hundred runs save: a boot, which is mostly
@@ -56,6 +58,13 @@ export const TRANSLATING: Translating = {
  * is translated again with it as one: that costs as much as some of its runs save.
  */
 const INSTRUCTIONS_OF_ENTRY = 40;
+
+/**
+ * Times that a block is about misses of windows, of which one in hundreds is looked at, before it does without. Blocks that
+ * use many new pages come here as well, but those seldom near a page's end.
+ */
+const NARROWED = 8;
+const MOST_MISSING = 256;
 
 /** Where the first record of a way in, which counts runs no more, has its number among the ways. */
 const WAY = Record.IMMEDIATE;
@@ -194,7 +203,39 @@ export class Translator {
   /** Drops what waits: its records' memory is used for other blocks now. */
   forget(): void {
     this.waiting = [];
+    this.narrow.clear();
+    this.missing.clear();
   }
+
+  /**
+   * Takes note of a block whose accesses near a page's end were handed to the handlers, as some hundred others before: a
+   * block that this is about again and again is translated anew, with a look at the translation table for each access.
+   */
+  missed(record: number, head: number): void {
+    if (!this.isNearEnd(record)) return;
+    const times = (this.missing.get(head) ?? 0) + 1;
+    if (this.missing.size === MOST_MISSING) this.missing.clear();
+    this.missing.set(head, times);
+    if (times < NARROWED || this.blocks.blockAt(head) === undefined) return;
+    this.narrow.add(head);
+    this.missing.delete(head);
+    this.release(head);
+  }
+
+  /** Whether an instruction that is about to be run uses memory near a page's end. */
+  private isNearEnd(record: number): boolean {
+    const { cpu, handlers } = this;
+    const { words } = cpu;
+    const operands = handlers.meaningOf(words[record >>> 2])?.form.operands ?? [];
+    const memory = operands.some(({ kind }) => kind === OperandKind.MEM);
+    const base = memory ? words[(record + Record.BASE) >>> 2] >>> 24 : 8 * STACK_POINTER;
+    const displacement = memory ? words[(record + Record.DISPLACEMENT) >>> 2] : 0;
+    const position = (cpu.get(Field.SLOTS + base) + displacement) & 4095;
+    return position < SPAN || position >= 4096 - SPAN;
+  }
+
+  private readonly narrow = new Set<number>();
+  private readonly missing = new Map<number, number>();
 
   /** A block was dropped: so is the region that it is in. */
   release(record: number): void {
@@ -207,7 +248,7 @@ export class Translator {
     const codeSize = codeSizeOf(head.block.context);
     const frame = new RegionFunction(f, callees, codeSize, registersOf(region));
     frame.build(region.ways.length > 1, () =>
-      new RegionBody(region, frame, callees, this.cpu.words, this.handlers).write(),
+      new RegionBody(region, frame, callees, this.cpu.words, this.handlers, this.narrow).write(),
     );
   }
 }
@@ -219,6 +260,8 @@ class RegionBody {
   private readonly callees: Callees;
   private readonly words: Int32Array;
   private readonly handlers: Handlers;
+  /** Heads of blocks without windows. */
+  private readonly narrow: ReadonlySet<number>;
   /** Where jumps forwards to a member, and back to a loop's head, go. */
   private readonly forwards: (Label | undefined)[] = [];
   private readonly backwards: (Label | undefined)[] = [];
@@ -232,12 +275,14 @@ class RegionBody {
     callees: Callees,
     words: Int32Array,
     handlers: Handlers,
+    narrow: ReadonlySet<number>,
   ) {
     this.region = region;
     this.frame = frame;
     this.callees = callees;
     this.words = words;
     this.handlers = handlers;
+    this.narrow = narrow;
   }
 
   write(): void {
@@ -298,11 +343,11 @@ class RegionBody {
   private member(index: number): void {
     const { frame, words, handlers, callees, region } = this;
     const { f } = frame;
-    const { records, guesses } = region.members[index];
+    const { block, records, guesses } = region.members[index];
     // What comes from behind is not known yet.
     const entered = region.loopEnds[index] !== undefined || region.dispatched.has(index);
     frame.flags.known = entered ? null : (this.flagsAt[index] ?? null);
-    frame.beginBlock();
+    frame.beginBlock(block.record, !this.narrow.has(block.record));
     const places = [...guesses].sort((a, b) => a - b);
     for (const record of records) {
       f.recycleLocals();

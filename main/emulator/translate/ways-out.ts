@@ -15,11 +15,14 @@ export const WayOut = {
   /** (s, rip, budget, from): goes on wherever `rip` leads; `from`: the direct jump within a page that goes there, or 0. */
   SEEK: 'seek',
   SEEK_64: 'seek64',
+  /** (s, record, budget, head): goes on with a record of a block whose window missed. */
+  MISS: 'miss',
   /** (s, code, budget): leaves for the run loop. */
   LEAVE: 'leave',
 } as const;
 
 const CHAIN: Signature = { parameters: ['i32', 'i32', 'i32'], result: 'i32' };
+const MISS: Signature = { parameters: ['i32', 'i32', 'i32', 'i32'], result: 'i32' };
 const SEEK: Signature = { parameters: ['i32', 'i64', 'i32', 'i32'], result: 'i32' };
 
 /** Writes down what the region ran. */
@@ -40,6 +43,25 @@ const chain: LibraryRoutine = {
     const s = f.parameter('i32', 0);
     account(f, s, f.parameter('i32', 2));
     enter(f, s, f.parameter('i32', 1));
+    f.unreachable();
+  },
+};
+
+/** Misses of windows between two that TypeScript is told of. */
+const MISSES = 256;
+
+const miss: LibraryRoutine = {
+  signature: MISS,
+  build: (f, callees) => {
+    const s = f.parameter('i32', 0);
+    const record = f.parameter('i32', 1);
+    account(f, s, f.parameter('i32', 2));
+    const count = f.let(i32.add(i32.load(s, Field.WINDOW_MISSES), 1));
+    f.store32(s, count, Field.WINDOW_MISSES);
+    f.if(i32.eqz(i32.and(count, MISSES - 1)), () => {
+      f.call(callees('missed'), s, record, f.parameter('i32', 3));
+    });
+    enter(f, s, record);
     f.unreachable();
   },
 };
@@ -87,6 +109,7 @@ export const translationGroup: SemanticsGroup = {
     [WayOut.CHAIN]: chain,
     [WayOut.SEEK]: seek(false),
     [WayOut.SEEK_64]: seek(true),
+    [WayOut.MISS]: miss,
     [WayOut.LEAVE]: leave,
   },
 };

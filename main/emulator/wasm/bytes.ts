@@ -26,6 +26,11 @@ export class ByteWriter {
     this.length += bytes.length;
   }
 
+  /** Writes over bytes. */
+  replace(at: number, bytes: readonly number[]): void {
+    this.data.set(bytes, at);
+  }
+
   /** Puts bytes between others. */
   insert(at: number, bytes: Uint8Array): void {
     this.reserve(bytes.length);

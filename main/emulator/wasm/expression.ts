@@ -121,6 +121,35 @@ export class Local<T extends Type> implements Expression<T> {
   }
 }
 
+/** A constant that is known only later (FunctionBuilder.fillHole): from -8192 to 8191. It is written once. */
+export class NumberHole<T extends 'i32' | 'i64'> implements Expression<T> {
+  readonly type: T;
+  /** Where its bytes are, once it was written. */
+  at = -1;
+  constructor(type: T) {
+    this.type = type;
+  }
+  write(out: ByteWriter): void {
+    out.byte(this.type === 'i32' ? 0x41 : 0x42);
+    this.at = out.length;
+    out.raw([0x80, 0]);
+  }
+}
+
+/** A local variable of which it is known only later which one it is: one of the first 128. It is written once. */
+export class LocalHole<T extends Type> implements Expression<T> {
+  readonly type: T;
+  at = -1;
+  constructor(type: T) {
+    this.type = type;
+  }
+  write(out: ByteWriter): void {
+    out.byte(0x20);
+    this.at = out.length;
+    out.byte(0);
+  }
+}
+
 /** A call of a function by its index in the module, as an expression. */
 export function callExpression<T extends Type>(
   type: T,

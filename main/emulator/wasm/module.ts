@@ -4,6 +4,8 @@ import {
   i32,
   isConstant,
   Local,
+  LocalHole,
+  NumberHole,
   TYPE_BYTE,
   writeStatement,
   type Expression,
@@ -278,6 +280,17 @@ export class FunctionBuilder {
     this.code = code;
     this.depth = depth;
     code.insert(mark.at, inserted.view());
+  }
+
+  /** Fills a hole, as long as nothing was inserted before it. */
+  fillHole<T extends 'i32' | 'i64'>(hole: NumberHole<T> | LocalHole<T>, value: number | Local<T>): void {
+    if (typeof value !== 'number') {
+      if (value.index > 127) throw new RangeError(`local ${value.index} does not fit into a hole`);
+      this.code.replace(hole.at, [value.index]);
+      return;
+    }
+    if (value < -8192 || value > 8191) throw new RangeError(`${value} does not fit into a hole`);
+    this.code.replace(hole.at, [(value & 0x7f) | 0x80, (value >> 7) & 0x7f]);
   }
 
   /** Writes statements that come before all others: for what is known only when those are there. */

@@ -84,6 +84,7 @@ export class HandlerRunner implements CaseRunner {
       helper: () => {
         throw new Error('a helper was called');
       },
+      missed: () => undefined,
       find: () => 0,
     };
     this.handlers = new Handlers(this.memory, services, groups);
