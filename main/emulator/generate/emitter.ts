@@ -600,7 +600,7 @@ export class Emitter {
     this.setField32(Field.BUDGET, value);
   }
 
-  private budgetAfter(self: number): I32 {
+  protected budgetAfter(self: number): I32 {
     return i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self));
   }
 

@@ -136,6 +136,7 @@ export class TranslationEmitter extends Emitter {
   override next(): void {}
 
   protected override leave(code: I32): void {
+    this.region.writeBack();
     this.f.set(this.region.code, code);
     this.f.break(this.region.leaving);
   }
@@ -145,6 +146,7 @@ export class TranslationEmitter extends Emitter {
    * of the instruction has been done yet, or it can be begun again, as after a fault.
    */
   private handOver(): void {
+    this.region.writeBack();
     this.f.set(this.region.target, this.d);
     this.f.break(this.region.handingOver);
   }
@@ -158,12 +160,12 @@ export class TranslationEmitter extends Emitter {
 
   override jumpRelative(counts = 1): void {
     const { f, region, edge } = this;
+    region.writeBack();
     if (edge === undefined) {
       this.jumpOut(counts);
       return;
     }
-    const instructions = i32.add(this.recordByte(Record.NUMBER), counts);
-    this.setBudget(i32.sub(this.budget(), instructions));
+    this.setBudget(this.budgetAfter(counts));
     if (edge.back) {
       f.if(region.tired(), () => this.leaveFor(this.relativeTarget(counts)));
     }
@@ -173,16 +175,12 @@ export class TranslationEmitter extends Emitter {
   /** A direct jump out of the region: through the record's link once it is known. */
   private jumpOut(counts: number): void {
     const { f, region } = this;
-    f.if(this.retire(counts), () => this.leaveFor(this.relativeTarget(counts)));
-    const left = this.flags.leaveUnsettled();
+    this.setBudget(this.budgetAfter(counts));
     // Only within a page: a link must hold whatever another one is mapped to later.
-    if (jumpTarget(this.words, this.record, this) !== undefined) {
-      f.set(region.target, i32.load(this.d, Record.LINK));
-      f.breakIf(left ? region.chaining : region.handingOver, region.target);
-      f.set(region.from, this.d);
-    } else f.set(region.from, i32.const(0));
+    const linkable = jumpTarget(this.words, this.record, this) !== undefined;
+    f.set(region.from, linkable ? this.d : i32.const(0));
     f.set(region.rip, this.relativeTarget(counts));
-    f.break(left ? region.searching : region.searchingUnsettled);
+    f.break(this.flags.leaveUnsettled() ? region.searching : region.searchingUnsettled);
   }
 
   /** Leaves with the budget used up, to go on at an address. */
@@ -197,9 +195,11 @@ export class TranslationEmitter extends Emitter {
 
   override jumpTo(target: I64): void {
     const { f, region, guesses } = this;
+    region.writeBack();
     f.set(region.rip, target);
-    f.if(this.retire(1), () => this.leaveFor(region.rip));
+    this.setBudget(this.budgetAfter(1));
     if (guesses.length > 0) {
+      f.if(region.tired(), () => this.leaveFor(region.rip));
       const position = f.let(i64.sub(region.rip, region.codeBase));
       this.guess(position, guesses);
     }
@@ -284,6 +284,7 @@ export class TranslationEmitter extends Emitter {
     const known = place === undefined ? undefined : region.windows.find(place, bytes, writing);
     if (known !== undefined) return known;
     const linear = f.let(this.linear(offset, bytes, segment, writing));
+    region.writeBack();
     if (place !== undefined) {
       const missed = (): void => {
         f.set(region.head, i32.const(region.blockHead));

@@ -16,8 +16,8 @@ interface Cached<T extends 'i32' | 'i64' = 'i32' | 'i64'> {
 
 /**
  * How a region keeps registers. KEPT: all that it uses are loaded at its start and put back on its ways out, which is best
- * in loops. WRITTEN: each block loads what it reads, and what it writes goes to memory at once: most of the kernel's
- * code leaves a region after a dozen instructions, and then ways out need not put anything back.
+ * in loops. WRITTEN: each block loads what it reads, and puts back what it writes before it may be left: most of the
+ * kernel's code leaves a region after a dozen instructions, and then ways out need not put back all that others write.
  */
 export const Registers = { KEPT: 0, WRITTEN: 1 } as const;
 
@@ -72,6 +72,8 @@ export class RegionFunction {
   /** What is in its variable here, and what of that the block has to load at its start (WRITTEN). */
   private readonly present = new Set<Cached>();
   private readonly loaded = new Set<Cached>();
+  /** Registers whose values are newer in their variables (WRITTEN). */
+  private readonly unwritten = new Set<number>();
   private blockStart: Mark | undefined;
   private blockDepth = 0;
   private readonly facts = new Set<string>();
@@ -136,11 +138,24 @@ export class RegionFunction {
       f.set(this.use(cached), value);
       return;
     }
-    // What is only written on one way has its old value on the other.
-    if (f.nesting === this.blockDepth) this.present.add(cached);
-    else this.use(cached);
-    f.set(cached.local, value);
+    if (f.nesting === this.blockDepth) {
+      this.present.add(cached);
+      f.set(cached.local, value);
+      this.unwritten.add(index);
+      return;
+    }
+    // What is only written on one way has its old value on the other. At once: a loop may be left before this place.
+    f.set(this.use(cached), value);
     f.store64(s, cached.local, Field.SLOTS + 8 * index);
+  }
+
+  /** Before the block may be left: puts registers back that were written. On one way only, the other does so as well. */
+  writeBack(): void {
+    const { f, s } = this;
+    for (const index of this.unwritten) {
+      f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
+    }
+    if (f.nesting === this.blockDepth) this.unwritten.clear();
   }
 
   get codeBase(): I64 {
@@ -168,6 +183,7 @@ export class RegionFunction {
     if (this.keeps) return;
     this.present.clear();
     this.loaded.clear();
+    this.unwritten.clear();
     this.blockStart = this.f.mark();
   }
 

@@ -355,6 +355,8 @@ class RegionBody {
       const edge = this.edgeOf(index, jumpTarget(words, record, assigned));
       const guessed = assigned.meaning.ending ? places.flatMap((at) => this.guessOf(index, at)) : [];
       const emitter = new TranslationEmitter(frame, assigned.form, callees, words, record, edge, guessed);
+      // Before its ways part.
+      if (assigned.meaning.ending) frame.writeBack();
       assigned.meaning.semantics(emitter);
       emitter.finish();
       // The joining record after it is never reached.

@@ -12,7 +12,10 @@ import { call, type FunctionBuilder, type Signature } from '../wasm/module.ts';
 export const WayOut = {
   /** (s, record, budget): goes on with a record. */
   CHAIN: 'chain',
-  /** (s, rip, budget, from): goes on wherever `rip` leads; `from`: the direct jump within a page that goes there, or 0. */
+  /**
+   * (s, rip, budget, from): goes on wherever `rip` leads, unless the run loop has to look around; `from`: the direct jump
+   * within a page that goes there, or 0.
+   */
   SEEK: 'seek',
   SEEK_64: 'seek64',
   /** (s, record, budget, head): goes on with a record of a block whose window missed. */
@@ -83,7 +86,18 @@ function seek(is64: boolean): LibraryRoutine {
       const s = f.parameter('i32', 0);
       const rip: I64 = f.parameter('i64', 1);
       const from = f.parameter('i32', 3);
-      account(f, s, f.parameter('i32', 2));
+      const budget = f.parameter('i32', 2);
+      account(f, s, budget);
+      const tired = i32.lt_s(i32.or(budget, i32.load(s, Field.PENDING)), 0);
+      f.if(tired, () => {
+        f.store64(s, rip, Field.RIP);
+        f.store32(s, i32.const(0), Field.LINK_FROM);
+        f.return(i32.const(Leave.BUDGET));
+      });
+      f.if(from, () => {
+        const link = f.let(i32.load(from, Record.LINK));
+        f.if(link, () => enter(f, s, link));
+      });
       const base = i64.load(s, Field.SLOTS + 8 * (Slot.SEGMENT_BASE + 1));
       const linear = f.let(is64 ? rip : i64.and(i64.add(rip, base), 0xffffffff));
       const head = headAt(f, s, callees, linear, () => {
