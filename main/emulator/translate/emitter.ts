@@ -6,6 +6,7 @@ import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { jumpTarget } from './finder.ts';
 import type { RegionFunction } from './function.ts';
 import { LazyFlags } from './lazy-flags.ts';
+import { CODE } from './ways-out.ts';
 import { isBase, STACK_POINTER, type Place } from './windows.ts';
 
 /** Where a direct jump goes on inside the function. */
@@ -136,9 +137,11 @@ export class TranslationEmitter extends Emitter {
   override next(): void {}
 
   protected override leave(code: I32): void {
-    this.region.writeBack();
-    this.f.set(this.region.code, code);
-    this.f.break(this.region.leaving);
+    const { f, region } = this;
+    region.writeBack();
+    f.set(region.target, code);
+    f.set(region.head, i32.const(CODE));
+    f.break(region.leaving);
   }
 
   /**
@@ -148,7 +151,12 @@ export class TranslationEmitter extends Emitter {
   private handOver(): void {
     this.region.writeBack();
     this.f.set(this.region.target, this.d);
-    this.f.break(this.region.handingOver);
+    this.f.break(this.region.leaving);
+  }
+
+  /** Nothing was done yet: the handler finds the same. */
+  override raise(): void {
+    this.handOver();
   }
 
   override helper(): void {
@@ -289,7 +297,7 @@ export class TranslationEmitter extends Emitter {
       const missed = (): void => {
         f.set(region.head, i32.const(region.blockHead));
         f.set(region.target, this.d);
-        f.break(region.missing);
+        f.break(region.leaving);
       };
       const opened = region.windows.openAt(place, linear, bytes, writing, missed);
       if (opened !== undefined) return opened;

@@ -31,30 +31,22 @@ export class RegionFunction {
   readonly flags: FlagVariables;
   /** Instructions left, as of the start of the block that runs. */
   readonly budget: Local<'i32'>;
-  /** For `leaving`: the Leave code. */
-  readonly code: Local<'i32'>;
-  /** For `chaining` and `handingOver`: the record to go on with. */
+  /** For `leaving`: the record to go on with, or a Leave code. */
   readonly target: Local<'i32'>;
+  /** For `leaving`: the head of the block whose window missed, CODE, or 0 as long as nobody writes it. */
+  readonly head: Local<'i32'>;
   /** Whether floating-point results may be the host's (floats.ts), as far as this block has looked. */
   readonly fastFloats: Local<'i32'>;
   /** The head of the block that is being written. */
   blockHead = 0;
-  /** For `missing`: the head of the block. */
-  readonly head: Local<'i32'>;
   /** Which member a jump through the table goes to. */
   readonly dispatch: Local<'i32'>;
   /** For `searching`: the address to go on at. */
   readonly rip: Local<'i64'>;
   /** For `searching`: the direct jump within the page that goes there, or 0. */
   readonly from: Local<'i32'>;
-  /** Out to the run loop; flags are left on the way. */
+  /** Out to `target`; flags are left on the way. */
   leaving!: Label;
-  /** Out to the handler of an instruction; flags are left on the way. */
-  handingOver!: Label;
-  /** The same for an access whose window the translation table doesn't have. */
-  missing!: Label;
-  /** Out to another record; flags are left before. */
-  chaining!: Label;
   /** Out to wherever `rip` leads; flags are left before. */
   searching!: Label;
   /** The same; flags are left on the way. */
@@ -100,7 +92,6 @@ export class RegionFunction {
     );
     this.flags = new FlagVariables(f);
     this.budget = f.local('i32');
-    this.code = f.local('i32');
     this.target = f.local('i32');
     this.head = f.local('i32');
     this.dispatch = f.local('i32');
@@ -219,27 +210,12 @@ export class RegionFunction {
         take: (label) => (this.leaving = label),
         out: () => {
           this.flags.handOver(s);
-          this.end(WayOut.LEAVE, this.code);
-        },
-      },
-      { take: (label) => (this.chaining = label), out: () => this.end(WayOut.CHAIN, this.target) },
-      {
-        take: (label) => (this.handingOver = label),
-        out: () => {
-          this.flags.handOver(s);
-          f.break(this.chaining);
-        },
-      },
-      {
-        take: (label) => (this.missing = label),
-        out: () => {
-          this.flags.handOver(s);
-          this.end(WayOut.MISS, this.target, this.head);
+          this.end(WayOut.LEAVE, this.target, this.head);
         },
       },
       {
         take: (label) => (this.searching = label),
-        out: () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip),
+        out: () => this.end(this.is64 ? WayOut.SEEK_64 : WayOut.SEEK, this.rip, this.from),
       },
       { take: (label) => (this.searchingUnsettled = label), out: () => this.flags.handOver(s) },
     ];
@@ -264,11 +240,10 @@ export class RegionFunction {
     f.unreachable();
   }
 
-  private end(way: string, where: I32 | I64, ...more: I32[]): void {
+  private end(way: string, where: I32 | I64, more: I32): void {
     const { f, s } = this;
     for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
-    const from = where.type === 'i64' ? [this.from] : [];
-    f.returnCall(this.callees(way), s, where, this.budget, ...from, ...more);
+    f.returnCall(this.callees(way), s, where, this.budget, more);
   }
 
   private loadAll(values: Iterable<Cached>): void {

@@ -10,22 +10,23 @@ import { call, type FunctionBuilder, type Signature } from '../wasm/module.ts';
  * the vCPU's block. There is one of each in a process, where one in each region would push its code out of the caches.
  */
 export const WayOut = {
-  /** (s, record, budget): goes on with a record. */
-  CHAIN: 'chain',
+  /**
+   * (s, target, budget, head): goes on with the record `target`, of a block whose window missed if it has a head; leaves for
+   * the run loop with the code `target` if that is CODE.
+   */
+  LEAVE: 'leave',
   /**
    * (s, rip, budget, from): goes on wherever `rip` leads, unless the run loop has to look around; `from`: the direct jump
    * within a page that goes there, or 0.
    */
   SEEK: 'seek',
   SEEK_64: 'seek64',
-  /** (s, record, budget, head): goes on with a record of a block whose window missed. */
-  MISS: 'miss',
-  /** (s, code, budget): leaves for the run loop. */
-  LEAVE: 'leave',
 } as const;
 
-const CHAIN: Signature = { parameters: ['i32', 'i32', 'i32'], result: 'i32' };
-const MISS: Signature = { parameters: ['i32', 'i32', 'i32', 'i32'], result: 'i32' };
+/** In place of a head. */
+export const CODE = -1;
+
+const LEAVE: Signature = { parameters: ['i32', 'i32', 'i32', 'i32'], result: 'i32' };
 const SEEK: Signature = { parameters: ['i32', 'i64', 'i32', 'i32'], result: 'i32' };
 
 /** Writes down what the region ran. */
@@ -40,41 +41,23 @@ function enter(f: FunctionBuilder, s: Local<'i32'>, record: I32): void {
   f.returnCallIndirect(HANDLER, i32.load(record, Record.HANDLER), s, record);
 }
 
-const chain: LibraryRoutine = {
-  signature: CHAIN,
-  build: (f) => {
-    const s = f.parameter('i32', 0);
-    account(f, s, f.parameter('i32', 2));
-    enter(f, s, f.parameter('i32', 1));
-    f.unreachable();
-  },
-};
-
 /** Misses of windows between two that TypeScript is told of. */
 const MISSES = 256;
 
-const miss: LibraryRoutine = {
-  signature: MISS,
+const leave: LibraryRoutine = {
+  signature: LEAVE,
   build: (f, callees) => {
     const s = f.parameter('i32', 0);
-    const record = f.parameter('i32', 1);
+    const target = f.parameter('i32', 1);
+    const head = f.parameter('i32', 3);
     account(f, s, f.parameter('i32', 2));
-    const count = f.let(i32.add(i32.load(s, Field.WINDOW_MISSES), 1));
-    f.store32(s, count, Field.WINDOW_MISSES);
-    f.if(i32.eqz(i32.and(count, MISSES - 1)), () => {
-      f.call(callees('missed'), s, record, f.parameter('i32', 3));
+    f.if(head, () => {
+      f.if(i32.eq(head, CODE), () => f.return(target));
+      const count = f.let(i32.add(i32.load(s, Field.WINDOW_MISSES), 1));
+      f.store32(s, count, Field.WINDOW_MISSES);
+      f.if(i32.eqz(i32.and(count, MISSES - 1)), () => f.call(callees('missed'), s, target, head));
     });
-    enter(f, s, record);
-    f.unreachable();
-  },
-};
-
-const leave: LibraryRoutine = {
-  signature: CHAIN,
-  build: (f) => {
-    const s = f.parameter('i32', 0);
-    account(f, s, f.parameter('i32', 2));
-    f.return(f.parameter('i32', 1));
+    enter(f, s, target);
     f.unreachable();
   },
 };
@@ -120,10 +103,8 @@ export const translationGroup: SemanticsGroup = {
   name: 'translation',
   plain: {},
   continuations: {
-    [WayOut.CHAIN]: chain,
     [WayOut.SEEK]: seek(false),
     [WayOut.SEEK_64]: seek(true),
-    [WayOut.MISS]: miss,
     [WayOut.LEAVE]: leave,
   },
 };

@@ -1,11 +1,12 @@
 import { ByteWriter } from './bytes.ts';
+import type {
+  LocalHole,
+  NumberHole} from './expression.ts';
 import {
   callExpression,
   i32,
   isConstant,
   Local,
-  LocalHole,
-  NumberHole,
   TYPE_BYTE,
   writeStatement,
   type Expression,
