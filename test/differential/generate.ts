@@ -97,7 +97,8 @@ class CaseMaker {
     const flags = (random.u32() & 0x8d5) | (random.once(8) ? 0x400 : 0) | (random.once(64) ? 0x40000 : 0);
     made.rflags = BigInt(flags | 0x202);
     made.fsbase = BigInt(address(random));
-    made.gsbase = random.once(8) ? integer(random) & 0x7fffffffffffn : BigInt(address(random));
+    // Up to what a kernel lets a program ask for.
+    made.gsbase = random.once(8) ? integer(random) & 0x3fffffffffffn : BigInt(address(random));
     made.rip = CODE + 0x800 + random.below(64);
     this.emitSequence();
     this.place();

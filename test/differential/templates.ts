@@ -11,6 +11,7 @@ import {
   OpCodeOperandKind,
   OpCodeTableKind,
 } from 'iced-x86';
+import { hostHasFsgsbase } from './vendor.ts';
 
 /** What random instructions are made from: one template for each form that a program in ring 3 may run. */
 export interface Template {
@@ -45,11 +46,12 @@ export interface Template {
 export const groups = ['integer', 'branch', 'string', 'system', 'x87', 'mmx', 'sse', 'fxsave'] as const;
 export type Group = (typeof groups)[number];
 
-/** The features of the CPU model `portable` (x86-64-v2), as iced names them. */
+/** The features of the CPU model `portable` (x86-64-v2), as iced names them, that the host has as well. */
 const FEATURES = new Set(
   (
+    (hostHasFsgsbase ? 'FSGSBASE ' : '') +
     'INTEL8086 INTEL186 INTEL286 INTEL386 INTEL486 X64 PAUSE FPU FPU287 FPU387 CMOV MULTIBYTENOP CX8 CMPXCHG16B ' +
-    'MMX FXSR SSE SSE2 SSE3 SSSE3 SSE4_1 SSE4_2 POPCNT CLFSH CLFLUSHOPT PREFETCHW FSGSBASE CET_IBT'
+    'MMX FXSR SSE SSE2 SSE3 SSSE3 SSE4_1 SSE4_2 POPCNT CLFSH CLFLUSHOPT PREFETCHW CET_IBT'
   ).split(' '),
 );
 

@@ -10,10 +10,10 @@ const VENDORS: Record<string, Vendor> = {
   GenuineIntel: 'intel',
 };
 
-function find(): Vendor | undefined {
-  const file = '/proc/cpuinfo';
-  if (!existsSync(file)) return undefined;
-  return VENDORS[/^vendor_id\s*: (\w+)/m.exec(readFileSync(file, 'latin1'))?.[1] ?? ''];
-}
+const file = '/proc/cpuinfo';
+const cpuinfo = existsSync(file) ? readFileSync(file, 'latin1') : '';
 
-export const hostVendor = find();
+export const hostVendor: Vendor | undefined = VENDORS[/^vendor_id\s*: (\w+)/m.exec(cpuinfo)?.[1] ?? ''];
+
+/** Whether the host's kernel lets programs use RDFSBASE and the like: some virtual machines' kernels don't. */
+export const hostHasFsgsbase = /^flags\s*:.* fsgsbase\b/m.test(cpuinfo);

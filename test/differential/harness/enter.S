@@ -2,6 +2,9 @@
  * Into a case and out of it. enter_case() loads every register from the case and jumps to its code; that ends
  * in some exception, whose handler (harness.c) returns to leave_case, and so from enter_case().
  */
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+
         .text
         .globl  enter_case, leave_case
         .type   enter_case, @function
@@ -15,17 +18,28 @@ enter_case:
         pushq   %r14
         pushq   %r15
         movq    %rsp, host_rsp(%rip)
-        rdfsbase %rax
-        movq    %rax, host_fsbase(%rip)
+        movq    %rdi, %rbx
 
-        fxrstor64 160(%rdi)
-        movq    136(%rdi), %rax
+        fxrstor64 160(%rbx)
+        movq    136(%rbx), %rax
         movq    %rax, entry(%rip)
-        pushq   128(%rdi)                       /* rflags; taken again just before the jump */
-        movq    152(%rdi), %rax
+        pushq   128(%rbx)                       /* rflags; taken again just before the jump */
+        cmpl    $0, has_fsgsbase(%rip)
+        je      1f
+        movq    152(%rbx), %rax
         wrgsbase %rax
-        movq    144(%rdi), %rax
+        movq    144(%rbx), %rax
         wrfsbase %rax
+        jmp     2f
+1:      movl    $SYS_arch_prctl, %eax
+        movl    $ARCH_SET_GS, %edi
+        movq    152(%rbx), %rsi
+        syscall
+        movl    $SYS_arch_prctl, %eax
+        movl    $ARCH_SET_FS, %edi
+        movq    144(%rbx), %rsi
+        syscall
+2:      movq    %rbx, %rdi
 
         movq    0(%rdi), %rax
         movq    8(%rdi), %rcx
@@ -67,9 +81,10 @@ default_mxcsr:
 
         .data
         .balign 8
-        .globl  host_rsp, host_fsbase
+        .globl  host_rsp, has_fsgsbase
 host_rsp:       .quad 0
-host_fsbase:    .quad 0
+has_fsgsbase:   .long 0
+        .balign 8
 target_rsp:     .quad 0
 entry:          .quad 0
 

@@ -10,6 +10,7 @@
  *   0x10003000  and all around: nothing
  *   0x20000000  two pages, read and execute     int3 everywhere but for the case's code; nothing after them
  */
+#include <asm/prctl.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -61,7 +63,10 @@ _Static_assert(sizeof(struct result) == 704, "as in case.ts");
 
 void enter_case(const struct test_case *c);
 extern char leave_case[];
-extern uint64_t host_rsp, host_fsbase;
+extern uint64_t host_rsp;
+/* Whether programs may write the bases of FS and GS themselves; else the kernel does it. */
+extern uint32_t has_fsgsbase;
+static uint64_t host_fsbase;
 
 static struct test_case current __attribute__((aligned(64)));
 static struct result outcome;
@@ -69,6 +74,14 @@ static struct result outcome;
 static uint8_t *window, *code;
 static volatile sig_atomic_t running;
 static unsigned ticks;
+
+/* The system call alone: it is made while FS is the case's, and so without errno. */
+static long arch_prctl(long code, uint64_t argument)
+{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "0"(SYS_arch_prctl), "D"(code), "S"(argument) : "rcx", "r11", "memory");
+    return result;
+}
 
 static const int registers[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                   REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -96,13 +109,13 @@ static void on_signal(int number, siginfo_t *info, void *context)
     if (number == SIGALRM && ticks++ == 0)
         return;
 
-    outcome.fsbase = __builtin_ia32_rdfsbase64();
-    outcome.gsbase = __builtin_ia32_rdgsbase64();
+    arch_prctl(ARCH_GET_FS, (uint64_t)&outcome.fsbase);
+    arch_prctl(ARCH_GET_GS, (uint64_t)&outcome.gsbase);
     __asm__ volatile("mov %%ds, %0" : "=r"(outcome.selectors[0]));
     __asm__ volatile("mov %%es, %0" : "=r"(outcome.selectors[1]));
     __asm__ volatile("mov %%fs, %0" : "=r"(outcome.selectors[2]));
     __asm__ volatile("mov %%gs, %0" : "=r"(outcome.selectors[3]));
-    __builtin_ia32_wrfsbase64(host_fsbase);
+    arch_prctl(ARCH_SET_FS, host_fsbase);
     running = 0;
     for (int i = 0; i < 16; i++)
         outcome.gpr[i] = (uint64_t)regs[registers[i]];
@@ -138,8 +151,9 @@ static uint8_t *map_twice(void *address, size_t size, size_t writable, int prote
 
 static void prepare(void)
 {
-    if (!(getauxval(AT_HWCAP2) & 2)) {
-        fprintf(stderr, "harness: this kernel does not let programs use WRFSBASE\n");
+    has_fsgsbase = (getauxval(AT_HWCAP2) & 2) != 0;
+    if (arch_prctl(ARCH_GET_FS, (uint64_t)&host_fsbase) < 0) {
+        fprintf(stderr, "harness: this kernel does not tell where FS is\n");
         exit(1);
     }
     window = map_twice(WINDOW, WINDOW_SIZE, WINDOW_WRITABLE, PROT_READ);
