@@ -89,6 +89,7 @@ async function makeOther(): Promise<CaseRunner> {
 interface ChunkReport {
   chunk: number;
   differing: number;
+  unsteady: number;
   vectors: [number, number][];
   failures: Failure[];
 }
@@ -100,8 +101,10 @@ async function worker(): Promise<void> {
   process.on('message', (chunk: number) => {
     const failures = new Map<string, Failure>();
     const from = chunk * CHUNK;
-    void runRange(generator, from, from + CHUNK, native, other, failures).then(({ differing, vectors }) => {
-      const report = { chunk, differing, vectors: [...vectors], failures: [...failures.values()] };
+    void runRange(generator, from, from + CHUNK, native, other, failures).then((range) => {
+      const { differing, unsteady } = range;
+      const vectors = [...range.vectors];
+      const report = { chunk, differing, unsteady, vectors, failures: [...failures.values()] };
       process.send!(report satisfies ChunkReport);
     });
   });
@@ -133,11 +136,13 @@ async function campaign(total: number): Promise<void> {
   const started = Date.now();
   const all = queue.length;
   let differing = 0;
+  let unsteady = 0;
   let finished = 0;
 
   const take = (report: ChunkReport): void => {
     finished++;
     differing += report.differing;
+    unsteady += report.unsteady;
     if (report.differing === 0) done.add(report.chunk);
     for (const [vector, count] of report.vectors) vectors.set(vector, (vectors.get(vector) ?? 0) + count);
     for (const failure of report.failures) {
@@ -187,6 +192,8 @@ async function campaign(total: number): Promise<void> {
   writeFileSync(file, JSON.stringify([...done]));
   const ends = [...vectors].sort(([a], [b]) => a - b).map(([vector, count]) => `${vector}: ${count}`);
   console.log(`\nnative ended by exception (-1: no end, -2: died): ${ends.join(', ')}`);
+  if (unsteady > 0)
+    console.log(`${unsteady} for which the CPU gave two answers, the emulator's the second time`);
   console.log(`${all * CHUNK} sequences, ${differing} differing, seed ${options.seed}`);
   const kinds = [...failures.values()].sort((a, b) => b.count - a.count);
   for (const { signature, count, index } of kinds) console.log(`  ${count} x ${signature} (case ${index})`);
