@@ -48,7 +48,8 @@ export const amdTolerances: readonly Tolerance[] = [
     reason: "AMD's processors also check an offset before FS's or GS's base makes a canonical address of it",
     ignore: (context) => {
       const { native, other } = context;
-      const same = native.rip === other.rip && native.vector === 13 && other.vector === 14;
+      // What the whole address runs into then: the page fault, or alignment checking before it.
+      const same = native.rip === other.rip && native.vector === 13 && [14, 17].includes(other.vector);
       return same && instructionAt(context, native.rip)?.baseAdded ? { everything: true } : undefined;
     },
   },
