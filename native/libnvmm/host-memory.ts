@@ -2,8 +2,9 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { loadKoffi, ownLibrary } from './library.ts';
 
 /**
- * What Linux can do with the memory that guest RAM is: put a file's pages in its place, which are read when they are
- * first touched; and keep a picture of it while it changes. Elsewhere nobody needs to know: callers read and copy.
+ * What Linux can do with the memory that guest RAM is: give it large pages; put a file's pages in its place, which are
+ * read when they are first touched; and keep a picture of it while it changes. Elsewhere nobody needs to know: callers
+ * read and copy.
  */
 
 /** A picture of all memory at one moment. */
@@ -36,6 +37,7 @@ const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_DOFORK = 11;
+const MADV_HUGEPAGE = 14;
 const MADV_DONTNEED = 4;
 const PROT_NONE = 0;
 /** MAP_FAILED. */
@@ -54,7 +56,7 @@ type Call = (...args: (number | Uint8Array)[]) => number;
 /** A call on another thread, whose result nobody waits for. */
 type Later = { async(...args: [...number[], () => void]): void };
 
-/** Null where the host has no such means. `memory` is all of a shared WebAssembly.Memory. */
+/** Null where the host has no such means. `memory` is all of a shared WebAssembly.Memory, which gets large pages. */
 export function openHostMemory(memory: Uint8Array): HostMemory | null {
   if (process.platform !== 'linux') return null;
   let koffi: ReturnType<typeof loadKoffi>;
@@ -75,6 +77,9 @@ export function openHostMemory(memory: Uint8Array): HostMemory | null {
   ]) as Call;
   const munmap = c.func('munmap', 'int', ['uintptr_t', 'size_t']) as Call;
   const base = memcpy(memory, 0, 0);
+  // A guest that jumps about in 8 MiB runs a fifth faster in large pages of the host. One without them refuses, and nobody needs
+  // to know. What is put in memory's place later, when a snapshot is restored, does without: it is brought in page by page.
+  madvise(base, memory.length, MADV_HUGEPAGE);
   /** What has been mapped since all was cleared, in order. */
   let mapped: { hva: number; size: number }[] = [];
 
