@@ -1,6 +1,7 @@
 /** Runs the benchmark's guest once on one of those who can run it. */
 import type { ChildProcess } from 'node:child_process';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { guests, root } from './bench.ts';
@@ -38,7 +39,11 @@ const archOf = (bits: Bits): string => (bits === 64 ? 'amd64' : 'i386');
 /** Why a runner can't do it here, or null. */
 export function lack(runner: string, job: Job): string | null {
   if (runner !== 'native') return peers[runner].lacks({ bits: job.bits, kernel: kernelOf(job) });
-  return process.platform === 'linux' && process.arch === 'x64' ? null : 'the program is for Linux on x86-64';
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'the program is for Linux on x86-64';
+  if (job.bits === 64 || !existsSync(builtGuest('bench-i386'))) return null;
+  // Kernels are made without them, and then a shell tries to read the program.
+  const tried = spawnSync(builtGuest('bench-i386'), ['scale=0', 'rows=fib'], { encoding: 'utf8' });
+  return tried.stdout?.includes('BENCH') ? null : 'this kernel has no 32-bit programs';
 }
 
 function start(runner: string, job: Job): ChildProcess {

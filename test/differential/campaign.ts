@@ -192,8 +192,9 @@ async function campaign(total: number): Promise<void> {
   writeFileSync(file, JSON.stringify([...done]));
   const ends = [...vectors].sort(([a], [b]) => a - b).map(([vector, count]) => `${vector}: ${count}`);
   console.log(`\nnative ended by exception (-1: no end, -2: died): ${ends.join(', ')}`);
-  if (unsteady > 0)
+  if (unsteady > 0) {
     console.log(`${unsteady} for which the CPU gave two answers, the emulator's the second time`);
+  }
   console.log(`${all * CHUNK} sequences, ${differing} differing, seed ${options.seed}`);
   const kinds = [...failures.values()].sort((a, b) => b.count - a.count);
   for (const { signature, count, index } of kinds) console.log(`  ${count} x ${signature} (case ${index})`);

@@ -1,7 +1,5 @@
 import { ByteWriter } from './bytes.ts';
-import type {
-  LocalHole,
-  NumberHole} from './expression.ts';
+import type { LocalHole, NumberHole } from './expression.ts';
 import {
   callExpression,
   i32,
