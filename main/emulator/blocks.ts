@@ -288,7 +288,7 @@ export class Blocks {
     // Beyond the segment's limit: #GP, like an instruction that is too long.
     const status = decoded === DecodeStatus.NEED_MORE ? DecodeStatus.TOO_LONG : decoded;
     const kept = status === DecodeStatus.OK && record !== this.start;
-    if (kept) this.putStraddlingHead(record, at - page);
+    if (kept) this.putHead(record, NO_PAGE, at - page);
     const place = kept ? record + Record.SIZE : this.start;
     this.put(place, 0, at - page, status, context);
     this.putJoin(place + this.putSize, 1, at - page + instruction.length, mode);
@@ -329,22 +329,17 @@ export class Blocks {
     return this.hotRuns * (1 << Math.min(MOST_DOUBLINGS, rewrites >> 2));
   }
 
-  /** The record before a block's instructions, which counts its runs if somebody wants to know. */
+  /**
+   * The record before a block's instructions, which counts its runs if somebody wants to know: never of an instruction in two
+   * pages (NO_PAGE), which isn't translated.
+   */
   private putHead(record: number, page: number, position: number): void {
     const { words } = this.cpu;
-    const counts = this.hotRuns > 0;
+    const counts = this.hotRuns > 0 && page !== NO_PAGE;
     words[(record + Record.HANDLER) >>> 2] = counts ? FixedHandler.COUNTING : FixedHandler.BEGIN;
     words[(record + Record.IMMEDIATE) >>> 2] = counts ? this.runsUntilHot(page) : 0;
     words[(record + Record.POSITION) >>> 2] = position;
     clearHead(words, record, page);
-  }
-
-  /** The same for an instruction that goes over the page's end, which is never translated. */
-  private putStraddlingHead(record: number, position: number): void {
-    const { words } = this.cpu;
-    words[(record + Record.HANDLER) >>> 2] = FixedHandler.BEGIN;
-    words[(record + Record.POSITION) >>> 2] = position;
-    clearHead(words, record, NO_PAGE);
   }
 
   private putStop(record: number, number: number, position: number): void {

@@ -50,6 +50,8 @@ export class JumpCache {
   remember(low: number, high: number, record: number, pages: number, global: boolean): void {
     const { cpu } = this;
     const { words } = cpu;
+    // With the entries the pages are forgotten, of which programs that come and go leave ever more.
+    if (this.pages.size >= JUMP_CACHE_ENTRIES) this.forgetAll();
     const at = this.start + ((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1));
     for (let way = JUMP_CACHE_WAYS - 1; way > 0; way--) this.put(at ^ way, words[at ^ (way - 1)]);
     this.put(at, record);

@@ -5,6 +5,7 @@ import { Generator } from './generate.ts';
 import { inspectAll } from './inspect.ts';
 import { buildHarness, NativeRunner } from './native.ts';
 import { allTemplates } from './templates.ts';
+import { hostIsUnsteady } from './vendor.ts';
 
 // The oracle itself: the native side, the generator and the comparator, before they judge the emulator.
 const reason = buildHarness();
@@ -66,11 +67,12 @@ describe.runIf(reason === null)(title, () => {
     const generator = new Generator(7);
     const cases = Array.from({ length: 2000 }, (_, i) => generator.make(i));
     const [once, again] = [await native.run(cases), await native.run(cases)];
-    // Where a virtual machine's kernel got an exception wrong once, the third answer is the second.
+    // Where the host's kernel may get an exception wrong once, the third answer is the second.
     const unsteady = cases.map((_, i) => i).filter((i) => compare(cases[i], once[i]!, again[i]!).length > 0);
     const third = await native.run(unsteady.map((i) => cases[i]));
     const different = unsteady.filter((i, n) => compare(cases[i], again[i]!, third[n]!).length > 0);
-    expect([different.length, unsteady.length < 20]).toEqual([0, true]);
+    expect(different.length).toBe(0);
+    expect(unsteady.length).toBeLessThanOrEqual(hostIsUnsteady ? 20 : 0);
     // Most cases must get somewhere: INT3 behind the last instruction.
     expect(once.filter((result) => result!.vector === 3).length).toBeGreaterThan(800);
   });

@@ -17,3 +17,9 @@ export const hostVendor: Vendor | undefined = VENDORS[/^vendor_id\s*: (\w+)/m.ex
 
 /** Whether the host's kernel lets programs use RDFSBASE and the like: some virtual machines' kernels don't. */
 export const hostHasFsgsbase = /^flags\s*:.* fsgsbase\b/m.test(cpuinfo);
+
+/**
+ * Whether an exception may be another one the first time: of those virtual machines, which run the kernel without its
+ * privilege, one kind makes #UD of the first INT3 at an address when RSP is not canonical.
+ */
+export const hostIsUnsteady = !hostHasFsgsbase;

@@ -432,12 +432,7 @@ export class Emitter {
 
   /** The entry for an address in the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */
   tlbEntry(linear: I64, table: number): I32 {
-    return this.tlbEntryIn(linear, this.tableAddress(table));
-  }
-
-  /** The same in the table at an address. */
-  tlbEntryIn(linear: I64, table: I32): I32 {
-    return tlbEntryIn(this.f, linear, table);
+    return tlbEntryIn(this.f, linear, this.tableAddress(table));
   }
 
   /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */

@@ -256,18 +256,17 @@ export class TranslationEmitter extends Emitter {
   private readonly places = new Map<I64, Place>();
 
   override offset(): I64 {
-    if (this.offsetCache === undefined) {
-      const { region, form } = this;
-      const base = this.slotNumber(Record.BASE);
-      const flat = form.addressing === Addressing.FLAT32 && this.slotNumber(Record.INDEX) === Slot.ZERO;
-      const segment = this.slotNumber(Record.SEGMENT_SLOT) - Slot.SEGMENT_BASE;
-      const near = (flat && segment < SegmentIndex.FS) || form.addressing === Addressing.BASE;
-      const place =
-        near && isBase(base) ? region.windows.place(base, this.word(Record.DISPLACEMENT)) : undefined;
-      const offset = super.offset();
-      if (place !== undefined) this.places.set(offset, place);
+    const { region, form, offsetCache } = this;
+    if (offsetCache !== undefined) return offsetCache;
+    const offset = super.offset();
+    const base = this.slotNumber(Record.BASE);
+    const flat = form.addressing === Addressing.FLAT32 && this.slotNumber(Record.INDEX) === Slot.ZERO;
+    const segment = this.slotNumber(Record.SEGMENT_SLOT) - Slot.SEGMENT_BASE;
+    const near = (flat && segment < SegmentIndex.FS) || form.addressing === Addressing.BASE;
+    if (near && isBase(base)) {
+      this.places.set(offset, region.windows.place(base, this.word(Record.DISPLACEMENT)));
     }
-    return super.offset();
+    return offset;
   }
 
   private slotNumber(field: number): number {
