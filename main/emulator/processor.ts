@@ -468,6 +468,8 @@ export class Processor {
     this.grant();
     const start = clock.now();
     const end = start + RUN_MILLISECONDS;
+    // Here as well, for a guest that leaves again and again may never come to the end of a slice.
+    this.translator.poll(start);
     cpu.set(Field.LINK_FROM, 0);
     if (this.begin()) {
       this.settle();
