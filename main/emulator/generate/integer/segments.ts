@@ -6,8 +6,11 @@ import type { Emitter } from '../emitter.ts';
 import { Context } from '../form.ts';
 import { descriptorOf, EVERYTHING, FLAT_DATA, NOTHING, RPL, SALT_SHIFT } from './flat.ts';
 
-/** All of a descriptor but its base, its privilege and the bit for programs. */
-const FLAT_MASK = 0x00ef_9f00_0000_ffffn;
+/**
+ * All of a descriptor but its base, its privilege, the bit for programs, and D/B, which says nothing of data that is no
+ * stack and doesn't grow down (SDM vol. 3, 3.4.5): Linux has it clear in the segment for what is each CPU's own.
+ */
+const FLAT_MASK = 0x00af_9f00_0000_ffffn;
 const FLAT_FS_BIT = Math.log2(Context.FLAT_FS);
 
 /** A segment register and a selector for it. */
@@ -93,7 +96,7 @@ function load(
     const same = i32.eq(selector, i32.load(part, Field.SEGMENTS + Segment.SELECTOR));
     f.if(i64.ne(descriptor, 0), () => {
       f.set(stays, i32.and(same, i64.eq(descriptor, known)));
-      const flat = i64.eq(i64.and(descriptor, i64.const(FLAT_MASK)), i64.const(FLAT_DATA));
+      const flat = i64.eq(i64.and(descriptor, i64.const(FLAT_MASK)), i64.const(FLAT_DATA & FLAT_MASK));
       const privilege = i32.and(i32.wrap(i64.shr_u(descriptor, 45)), 3);
       const allowed = i32.ge_s(privilege, i32.and(selector, RPL));
       f.if(i32.and(i32.eqz(stays), i32.and(isOwn, i32.and(flat, allowed))), () => done(descriptor));
