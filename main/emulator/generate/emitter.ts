@@ -170,6 +170,14 @@ export class Emitter {
     } else this.store(this.offset(), size, value, 'operand');
   }
 
+  /**
+   * Binds what an operation on operands of `bits` gives. Above them may be anything; but 32 are cut at once, for then they
+   * are all that is computed.
+   */
+  bind(bits: number, value: I64): I64 {
+    return this.f.let(bits === 32 ? cut(32, value) : value);
+  }
+
   /** The immediate, cut to `bits` (it is stored sign- or zero-extended as the instruction defines). */
   immediate(bits = 64): I64 {
     const value = this.record64(Record.IMMEDIATE);

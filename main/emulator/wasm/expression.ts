@@ -1,154 +1,40 @@
 import type { ByteWriter } from './bytes.ts';
+import {
+  integer,
+  IntegerConstant,
+  isConstant,
+  NarrowLoad,
+  Operation,
+  RawConstant,
+  TYPE_BYTE,
+  ZeroExtended,
+  type Any,
+  type Expression,
+  type F32,
+  type F64,
+  type I32,
+  type I64,
+  type Type,
+  type V128,
+} from './operation.ts';
+
+export { isConstant, Local, LocalHole, NumberHole, TYPE_BYTE } from './operation.ts';
+export type { Expression, F32, F64, I32, I64, Type, V128 } from './operation.ts';
 
 /**
  * Typed WebAssembly expressions. An expression is a small tree; nothing is computed until a statement of
  * FunctionBuilder writes it, so an expression used twice is computed twice: bind it with `let` instead.
  * Loads are computed where they are written too: bind one before a store that it must not see.
  *
+ * Much of a guest's arithmetic has 32 bits, and the semantics computes with 64. What is known to fit into 32, and what is
+ * cut to them, is computed as an i32: the machine clears the upper half by itself then.
+ *
  * Opcodes: WebAssembly core specification 2.0, section 5.4 (with tail calls, threads and SIMD).
  */
-
-export type Type = 'i32' | 'i64' | 'f32' | 'f64' | 'v128';
-export const TYPE_BYTE: Record<Type, number> = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b };
-
-export interface Expression<T extends Type> {
-  readonly type: T;
-  write(out: ByteWriter): void;
-  /** The value, where it is an i32 or i64 constant. */
-  readonly constant?: bigint;
-  /** The same without a BigInt, where it is a safe integer. */
-  readonly small?: number | undefined;
-}
-export type I32 = Expression<'i32'>;
-export type I64 = Expression<'i64'>;
-export type F32 = Expression<'f32'>;
-export type F64 = Expression<'f64'>;
-export type V128 = Expression<'v128'>;
-type Any = Expression<Type>;
 
 const PREFIX_MISC = 0xfc;
 const PREFIX_SIMD = 0xfd;
 const PREFIX_ATOMIC = 0xfe;
-
-class Operation<T extends Type> implements Expression<T> {
-  readonly type: T;
-  private readonly prefix: number;
-  private readonly opcode: number;
-  private readonly operands: readonly Any[];
-  private readonly immediates: readonly number[];
-
-  constructor(
-    type: T,
-    prefix: number,
-    opcode: number,
-    operands: readonly Any[],
-    immediates: readonly number[] = [],
-  ) {
-    this.type = type;
-    this.prefix = prefix;
-    this.opcode = opcode;
-    this.operands = operands;
-    this.immediates = immediates;
-  }
-
-  write(out: ByteWriter): void {
-    for (const operand of this.operands) operand.write(out);
-    if (this.prefix !== 0) {
-      out.byte(this.prefix);
-      out.unsigned(this.opcode);
-    } else out.byte(this.opcode);
-    for (const immediate of this.immediates) out.unsigned(immediate);
-  }
-}
-
-class IntegerConstant<T extends 'i32' | 'i64'> implements Expression<T> {
-  readonly type: T;
-  /** A number if it is a safe integer: most are, and do without a BigInt unless somebody computes with them. */
-  private readonly value: number | bigint;
-  constructor(type: T, value: number | bigint) {
-    this.type = type;
-    this.value = value;
-  }
-  get constant(): bigint {
-    return BigInt(this.value);
-  }
-  get small(): number | undefined {
-    return typeof this.value === 'number' ? this.value : undefined;
-  }
-  write(out: ByteWriter): void {
-    out.byte(this.type === 'i32' ? 0x41 : 0x42);
-    if (typeof this.value === 'number') out.signed(this.value);
-    else out.signed64(this.value);
-  }
-}
-
-/** The constant of a type, cut to its size. */
-function integer<T extends 'i32' | 'i64'>(type: T, value: number | bigint): Expression<T> {
-  if (
-    typeof value === 'number' &&
-    (value === (value | 0) || (type === 'i64' && Number.isSafeInteger(value)))
-  ) {
-    return new IntegerConstant(type, value);
-  }
-  const cut = BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value));
-  const small = Number(cut);
-  return new IntegerConstant(type, Number.isSafeInteger(small) ? small : cut);
-}
-
-class RawConstant<T extends Type> implements Expression<T> {
-  readonly type: T;
-  private readonly bytes: readonly number[];
-  constructor(type: T, bytes: readonly number[]) {
-    this.type = type;
-    this.bytes = bytes;
-  }
-  write(out: ByteWriter): void {
-    out.raw(this.bytes);
-  }
-}
-
-/** A local variable; FunctionBuilder makes them. */
-export class Local<T extends Type> implements Expression<T> {
-  readonly type: T;
-  readonly index: number;
-  constructor(type: T, index: number) {
-    this.type = type;
-    this.index = index;
-  }
-  write(out: ByteWriter): void {
-    out.byte(0x20);
-    out.unsigned(this.index);
-  }
-}
-
-/** A constant that is known only later (FunctionBuilder.fillHole): from -8192 to 8191. It is written once. */
-export class NumberHole<T extends 'i32' | 'i64'> implements Expression<T> {
-  readonly type: T;
-  /** Where its bytes are, once it was written. */
-  at = -1;
-  constructor(type: T) {
-    this.type = type;
-  }
-  write(out: ByteWriter): void {
-    out.byte(this.type === 'i32' ? 0x41 : 0x42);
-    this.at = out.length;
-    out.raw([0x80, 0]);
-  }
-}
-
-/** A local variable of which it is known only later which one it is: one of the first 128. It is written once. */
-export class LocalHole<T extends Type> implements Expression<T> {
-  readonly type: T;
-  at = -1;
-  constructor(type: T) {
-    this.type = type;
-  }
-  write(out: ByteWriter): void {
-    out.byte(0x20);
-    this.at = out.length;
-    out.byte(0);
-  }
-}
 
 /** A call of a function by its index in the module, as an expression. */
 export function callExpression<T extends Type>(
@@ -168,14 +54,9 @@ export function select<T extends Type>(
   if (whenTrue.type === 'v128') {
     return new Operation(whenTrue.type, 0, 0x1c, [whenTrue, whenFalse, condition], [1, TYPE_BYTE.v128]);
   }
+  const [one, other] = [whenTrue.low, whenFalse.low];
+  if (one !== undefined && other !== undefined) return i64.extend_u(select(condition, one, other)) as never;
   return new Operation(whenTrue.type, 0, 0x1b, [whenTrue, whenFalse, condition]);
-}
-
-/** Whether the value is an i32 or i64 constant. */
-export function isConstant<T extends Type>(
-  value: Expression<T>,
-): value is Expression<T> & { constant: bigint } {
-  return value instanceof IntegerConstant;
 }
 
 type Numeric<T extends Type> = number | Expression<T>;
@@ -241,6 +122,59 @@ function integerOperators<T extends 'i32' | 'i64'>(type: T, compare: number, ari
   };
 }
 
+/** An i32 is the lower half of such an i64 if its operands are those of the i64's: add, sub, mul, and, or, xor, shl. */
+const HALVES = new Set([0x7c, 0x7d, 0x7e, 0x83, 0x84, 0x85, 0x86]);
+/** What the opcodes of i64's arithmetic are more than those of i32's. */
+const WIDE_OPCODES = 0x12;
+const LOAD_64 = 0x29;
+const LOAD_32 = 0x28;
+const SHIFT_LEFT = 0x86;
+
+/** The lower half of an i64, with as much as possible computed in 32 bits. */
+function lowerHalf(a: I64): I32 {
+  if (isConstant(a)) return i32.const(Number(BigInt.asIntN(32, a.constant)));
+  const { low } = a;
+  if (low !== undefined) return low;
+  if (a instanceof Operation && a.prefix === 0) {
+    const { opcode, operands, immediates } = a;
+    if (opcode === LOAD_64) return new Operation('i32', 0, LOAD_32, operands, immediates);
+    const [left, right] = operands as I64[];
+    const shift = opcode !== SHIFT_LEFT || (right.small !== undefined && right.small < 32);
+    if (HALVES.has(opcode) && shift) {
+      return new Operation('i32', 0, opcode - WIDE_OPCODES, [lowerHalf(left), lowerHalf(right)]);
+    }
+  }
+  return new Operation('i32', 0, 0xa7, [a]);
+}
+
+type Binary<R extends Type> = (a: I64, b: number | bigint | I64) => Expression<R>;
+type NarrowBinary = (a: I32, b: I32) => I32;
+
+const operand = (b: number | bigint | I64): I64 => (typeof b === 'object' ? b : integer('i64', b));
+const bothFit = (a: I64, b: I64): boolean => a.low !== undefined && b.low !== undefined;
+
+/** A comparison of two i64, which are compared as i32 if both fit. */
+function comparison(wide: Binary<'i32'>, narrow: NarrowBinary): Binary<'i32'> {
+  return (a, b) => {
+    const right = operand(b);
+    return bothFit(a, right) ? narrow(lowerHalf(a), lowerHalf(right)) : wide(a, right);
+  };
+}
+
+/** An operation on two i64 whose result fits into 32 bits, and is computed with them, where `fits` says so. */
+function bitwise(
+  wide: Binary<'i64'>,
+  narrow: NarrowBinary,
+  fits: (a: I64, b: I64) => boolean,
+): Binary<'i64'> {
+  return (a, b) => {
+    const right = operand(b);
+    if (!fits(a, right)) return wide(a, right);
+    if (right.small === 0xffffffff && narrow === i32.and) return i64.extend_u(lowerHalf(a));
+    return i64.extend_u(narrow(lowerHalf(a), lowerHalf(right)));
+  };
+}
+
 export const i32 = {
   const: (value: number): I32 => new IntegerConstant('i32', value | 0),
   ...integerOperators('i32', 0x45, 0x67),
@@ -249,8 +183,7 @@ export const i32 = {
   load8_u: load('i32', 0x2d),
   load16_s: load('i32', 0x2e),
   load16_u: load('i32', 0x2f),
-  wrap: (a: I64): I32 =>
-    isConstant(a) ? i32.const(Number(BigInt.asIntN(32, a.constant))) : new Operation('i32', 0, 0xa7, [a]),
+  wrap: lowerHalf,
   trunc_f32_s: operator('i32', 0, PREFIX_MISC),
   trunc_f32_u: operator('i32', 1, PREFIX_MISC),
   /** Saturating truncations: they never trap. */
@@ -263,18 +196,36 @@ export const i32 = {
   atomicLoad: load('i32', 0x10, PREFIX_ATOMIC, 2),
 };
 
+const wide = integerOperators('i64', 0x50, 0x79);
+
+/** Loads of less than 64 bits, zero-extended; `opcode` is i64's, `narrow` i32's. */
+function narrowLoad(opcode: number, narrow: number) {
+  return (address: I32, offset = 0): I64 => new NarrowLoad(opcode, narrow, address, offset);
+}
+
 export const i64 = {
   const: (value: number | bigint): I64 => integer('i64', value),
-  ...integerOperators('i64', 0x50, 0x79),
-  load: load('i64', 0x29),
+  ...wide,
+  eqz: (a: I64): I32 => (a.low === undefined ? wide.eqz(a) : i32.eqz(a.low)),
+  eq: comparison(wide.eq, i32.eq),
+  ne: comparison(wide.ne, i32.ne),
+  lt_u: comparison(wide.lt_u, i32.lt_u),
+  gt_u: comparison(wide.gt_u, i32.gt_u),
+  le_u: comparison(wide.le_u, i32.le_u),
+  ge_u: comparison(wide.ge_u, i32.ge_u),
+  and: bitwise(wide.and, i32.and, (a, b) => a.low !== undefined || b.low !== undefined),
+  or: bitwise(wide.or, i32.or, bothFit),
+  xor: bitwise(wide.xor, i32.xor, bothFit),
+  shr_u: bitwise(wide.shr_u, i32.shr_u, (a, b) => a.low !== undefined && b.small! < 32),
+  load: load('i64', LOAD_64),
   load8_s: load('i64', 0x30),
-  load8_u: load('i64', 0x31),
+  load8_u: narrowLoad(0x31, 0x2d),
   load16_s: load('i64', 0x32),
-  load16_u: load('i64', 0x33),
+  load16_u: narrowLoad(0x33, 0x2f),
   load32_s: load('i64', 0x34),
-  load32_u: load('i64', 0x35),
+  load32_u: narrowLoad(0x35, LOAD_32),
   extend_s: (a: I32): I64 => (isConstant(a) ? i64.const(a.small!) : new Operation('i64', 0, 0xac, [a])),
-  extend_u: (a: I32): I64 => (isConstant(a) ? i64.const(a.small! >>> 0) : new Operation('i64', 0, 0xad, [a])),
+  extend_u: (a: I32): I64 => (isConstant(a) ? i64.const(a.small! >>> 0) : new ZeroExtended(a)),
   trunc_f32_s: operator('i64', 4, PREFIX_MISC),
   trunc_f32_u: operator('i64', 5, PREFIX_MISC),
   /** Saturating truncations: they never trap. */
@@ -283,7 +234,8 @@ export const i64 = {
   reinterpret_f64: operator('i64', 0xbd),
   extend8_s: operator('i64', 0xc2),
   extend16_s: operator('i64', 0xc3),
-  extend32_s: operator('i64', 0xc4),
+  extend32_s: (a: I64): I64 =>
+    a.low === undefined ? new Operation('i64', 0, 0xc4, [a]) : i64.extend_s(a.low),
   lane: (vector: V128, lane: number): I64 => new Operation('i64', PREFIX_SIMD, 0x1d, [vector], [lane]),
 };
 

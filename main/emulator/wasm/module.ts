@@ -3,6 +3,7 @@ import type { LocalHole, NumberHole } from './expression.ts';
 import {
   callExpression,
   i32,
+  i64,
   isConstant,
   Local,
   TYPE_BYTE,
@@ -105,6 +106,8 @@ export class FunctionBuilder {
   /** Computes a value now and names it. Locals and constants are returned as they are when `always` is false. */
   let<T extends Type>(value: Expression<T>): Expression<T> {
     if (isConstant(value)) return value;
+    if (value.low !== undefined)
+      return i64.extend_u(this.let(value.low)) as Expression<Type> as Expression<T>;
     const local = this.local(value.type);
     this.set(local, value);
     return local;
@@ -139,6 +142,11 @@ export class FunctionBuilder {
   }
   /** Stores the low `bits` (8, 16, 32, 64) of a 64-bit value. */
   storeBits(bits: number, address: I32, value: I64, offset = 0): void {
+    const { low } = value;
+    if (low !== undefined && bits < 64) {
+      this.statement(0, bits === 8 ? 0x3a : bits === 16 ? 0x3b : 0x36, [address, low], [0, offset]);
+      return;
+    }
     const opcode = bits === 8 ? 0x3c : bits === 16 ? 0x3d : bits === 32 ? 0x3e : 0x37;
     this.statement(0, opcode, [address, value], [0, offset]);
   }

@@ -93,3 +93,40 @@ describe('an instruction over a page end', () => {
     nvmm.close();
   });
 });
+
+describe('a guest that leaves again and again', () => {
+  it('is translated as well', () => {
+    // again: out 0x80, al; dec cx; jnz again; hlt. Each run ends with the OUT.
+    const { nvmm, machine, vcpu } = machineWith([0xe6, 0x80, 0x49, 0x75, 0xfb, 0xf4]);
+    nvmm.getState(machine, vcpu, State.GPRS);
+    vcpu.state.rip = 0n;
+    vcpu.state.setGpr(Gpr.RCX, 0n);
+    nvmm.setState(machine, vcpu, State.GPRS);
+    const regions = (): number => nvmm.counters!(machine).regions;
+    // Hot blocks wait for company a little: as many rounds as that takes.
+    for (let rounds = 0; regions() === 0; rounds++) {
+      expect(rounds).toBeLessThan(60_000);
+      do nvmm.run(machine, vcpu);
+      while (vcpu.exit.reason === Exit.NONE);
+      expect(vcpu.exit.reason).toBe(Exit.IO);
+    }
+    nvmm.close();
+  });
+});
+
+describe('upper halves of registers', () => {
+  it('are empty in code of 16 bits', () => {
+    const { nvmm, machine, vcpu } = machineWith([0xb0, 0x11, 0x66, 0x89, 0xc3, 0xf4]); // mov al, 0x11; mov ebx, eax; hlt
+    nvmm.getState(machine, vcpu, State.GPRS);
+    vcpu.state.rip = 0n;
+    vcpu.state.setGpr(Gpr.RAX, 0x1234_5678_9abc_def0n);
+    vcpu.state.setGpr(Gpr.RSI, 0x1_0000_0000n);
+    nvmm.setState(machine, vcpu, State.GPRS);
+    do nvmm.run(machine, vcpu);
+    while (vcpu.exit.reason === Exit.NONE);
+    nvmm.getState(machine, vcpu, State.GPRS);
+    const [rax, rbx, rsi] = [Gpr.RAX, Gpr.RBX, Gpr.RSI].map((one) => vcpu.state.gpr(one));
+    expect([rax, rbx, rsi]).toEqual([0x9abc_de11n, 0x9abc_de11n, 0n]);
+    nvmm.close();
+  });
+});

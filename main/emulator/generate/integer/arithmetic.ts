@@ -19,9 +19,10 @@ type SetFlags = (c: Emitter, bits: number, a: I64, b: I64, result: I64) => void;
 function binary(compute: (a: I64, b: I64) => I64, flags: SetFlags): Semantics {
   return (c) => {
     const b = c.read(1);
+    const { size } = c.form.operands[0];
     c.update(0, (a) => {
-      const result = c.f.let(compute(a, b));
-      flags(c, c.form.operands[0].size, a, b, result);
+      const result = c.bind(size, compute(a, b));
+      flags(c, size, a, b, result);
       return result;
     });
   };
@@ -33,10 +34,11 @@ function binaryWithCarry(compute: (a: I64, b: I64) => I64, flags: SetFlags): Sem
     const b = c.read(1);
     // Read once: within a locked retry the flags may have been written already.
     const carry = c.f.let(carryFlag(c));
+    const { size } = c.form.operands[0];
     c.update(0, (a) => {
       const sum = compute(a, b);
-      const result = c.f.let(compute(sum, carry));
-      flags(c, c.form.operands[0].size, a, b, result);
+      const result = c.bind(size, compute(sum, carry));
+      flags(c, size, a, b, result);
       return result;
     });
   };
@@ -47,26 +49,30 @@ function compare(compute: (a: I64, b: I64) => I64, flags: SetFlags): Semantics {
   return (c) => {
     const a = c.read(0);
     const b = c.read(1);
-    flags(c, c.form.operands[0].size, a, b, c.f.let(compute(a, b)));
+    const { size } = c.form.operands[0];
+    flags(c, size, a, b, c.bind(size, compute(a, b)));
   };
 }
 
 const logic: SetFlags = (c, bits, _a, _b, result) => flagsLogic(c, bits, result);
 
 function step(up: boolean): Semantics {
-  return (c) =>
+  return (c) => {
+    const { size } = c.form.operands[0];
     c.update(0, (a) => {
-      const result = c.f.let(up ? i64.add(a, 1) : i64.sub(a, 1));
-      flagsStep(c, c.form.operands[0].size, a, result, up);
+      const result = c.bind(size, up ? i64.add(a, 1) : i64.sub(a, 1));
+      flagsStep(c, size, a, result, up);
       return result;
     });
+  };
 }
 
 function negate(c: Emitter): void {
   const zero = i64.const(0);
+  const { size } = c.form.operands[0];
   c.update(0, (a) => {
-    const result = c.f.let(i64.sub(zero, a));
-    flagsSubtract(c, c.form.operands[0].size, zero, a, result);
+    const result = c.bind(size, i64.sub(zero, a));
+    flagsSubtract(c, size, zero, a, result);
     return result;
   });
 }
@@ -74,10 +80,11 @@ function negate(c: Emitter): void {
 function exchangeAdd(c: Emitter): void {
   const b = c.read(1);
   const old = c.f.local('i64');
+  const { size } = c.form.operands[0];
   c.update(0, (a) => {
     c.f.set(old, a);
-    const result = c.f.let(i64.add(a, b));
-    flagsAdd(c, c.form.operands[0].size, a, b, result);
+    const result = c.bind(size, i64.add(a, b));
+    flagsAdd(c, size, a, b, result);
     return result;
   });
   // XADD of a register with itself leaves the sum: the destination is written last (SDM vol. 2, XADD).
@@ -118,7 +125,7 @@ function compareExchange(c: Emitter): void {
     commit();
     f.if(i64.ne(old, expected), () => c.setGpr(0, size, old));
   }
-  flagsSubtract(c, size, expected, old, f.let(i64.sub(expected, old)));
+  flagsSubtract(c, size, expected, old, c.bind(size, i64.sub(expected, old)));
 }
 
 /** CMPXCHG8B and CMPXCHG16B: only ZF changes. */
