@@ -32,7 +32,7 @@ import { checkDebug } from '../nvmm/debug.ts';
 import { walk } from '../nvmm/walk.ts';
 import { TRANSLATING, type Translating } from './translate/translator.ts';
 import { EmulatedVcpu } from './vcpu.ts';
-import { COUNTERS, Field } from './state.ts';
+import { COUNTERS, Field, TSC_FRESH } from './state.ts';
 import { AREA_WORDS, AREAS_MAXIMUM, MachineWord, Tables } from './tables.ts';
 
 const PAGE = Limit.PAGE;
@@ -195,7 +195,20 @@ export class EmulatorNvmm implements Nvmm {
     const { memory } = this.memory;
     const emulated = new EmulatedVcpu(memory, this.tables, machine, vcpu, block, this.translating);
     this.vcpus.set(vcpu, emulated);
+    this.agreeOnTime(machid);
     return vcpu;
+  }
+
+  /** Looks at the clock are good for a while, but several vCPUs must not see each other's time go back. */
+  private agreeOnTime(machid: number): void {
+    const words = new Int32Array(this.memory.memory.buffer);
+    const blocks = Array.from({ length: Limit.VCPUS }, (_, cpuid) =>
+      this.tables.get(machid, MachineWord.VCPUS + cpuid),
+    ).filter((block) => block !== 0);
+    for (const block of blocks) {
+      const at = this.tables.blockAddress(block - 1) + Field.TSC_FRESH;
+      words[at >>> 2] = blocks.length === 1 ? TSC_FRESH : 1;
+    }
   }
 
   vcpuDestroy(machine: Machine, vcpu: Vcpu): void {

@@ -33,6 +33,8 @@ const TWO_32 = 2 ** 32;
 const PENDING = 0x80000000 | 0;
 /** SHADOW_AT when there is none: no budget is ever that large. */
 const NO_SHADOW = 0x7fffffff;
+/** In Field.TSC_MARK: no budget is so near to it that the look counts. */
+const NO_MARK = -0x80000000;
 
 /**
  * Instructions between two looks at the clock: about 0.3 ms at the speeds that the interpreter reaches, so that
@@ -217,6 +219,7 @@ export class Processor {
         helper: (_s, record, number) => this.helper(record, number),
         ending: (_s, record, number) => this.ending(record, number),
         find: () => this.find(),
+        clock: (_s, budget) => this.lookAtClock(budget),
         missed: (_s, record, head) => this.translator.missed(record, head),
       },
       [...sseGroups, ...x87Groups, translationGroup],
@@ -605,6 +608,7 @@ export class Processor {
     const budget = this.tail ? left : Math.min(SLICE, left - OVERSHOOT);
     cpu.set(Field.BUDGET, budget);
     cpu.set(Field.BUDGET_START, budget);
+    cpu.set(Field.TSC_MARK, NO_MARK);
     cpu.set(Field.SHADOW_AT, this.shadow ? budget : NO_SHADOW);
     cpu.set(Field.WINDOW_ARMED, this.intWindow ? 1 : 0);
   }
@@ -781,6 +785,7 @@ export class Processor {
     const shadowed = this.inShadow();
     this.heldBudget = budget;
     cpu.set(Field.BUDGET, 0);
+    cpu.set(Field.TSC_MARK, NO_MARK);
     cpu.set(Field.SHADOW_AT, NO_SHADOW);
     cpu.set(Field.LINK_FROM, 0);
     // Makes repeated instructions leave after a round.
@@ -912,6 +917,21 @@ export class Processor {
   /** A task switch clears the local breakpoints; the T bit of the new TSS traps. */
   debugOnTask(trap: boolean): void {
     this.debug.onTask(trap);
+  }
+
+  /** For RDTSC without us (generate/integer/time-stamp.ts). Counted time is exact, and the helper's. */
+  private lookAtClock(budget: number): void {
+    const { cpu, time } = this;
+    if (time.isCounted || this.stepping) return;
+    this.readTsc();
+    cpu.set64(Field.TSC, this.msrLow, this.msrHigh);
+    cpu.set(Field.TSC_MARK, budget);
+  }
+
+  /** The guest or who runs it sets the time-stamp counter. */
+  writeTsc(low: number, high: number): void {
+    this.time.write(low, high);
+    this.cpu.set(Field.TSC_MARK, NO_MARK);
   }
 
   /** The time-stamp counter into msrLow and msrHigh. */

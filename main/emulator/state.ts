@@ -157,6 +157,11 @@ export const Field = {
   UNSETTLED: 0x5a8, // 40 bytes
   /** Windows of translations (translate/windows.ts) that missed. */
   WINDOW_MISSES: 0x5d0,
+  /** For how many instructions a look at the clock is good: TSC_FRESH where a machine has one vCPU, 1 where it has several. */
+  TSC_FRESH: 0x5d4,
+  /** The time-stamp counter at the last look, 64-bit, and the budget then; or NO_MARK. */
+  TSC: 0x5d8,
+  TSC_MARK: 0x5e0,
 
   CR0: 0x600,
   CR2: 0x608,
@@ -226,6 +231,12 @@ export const JUMP_CACHE_ENTRIES = 32768;
 export const JUMP_CACHE_ENTRY = 4;
 /** Places that a head may be in, by the number that is combined with its first. */
 export const JUMP_CACHE_WAYS = 4;
+/**
+ * Instructions for which a look at the clock is good (Field.TSC_FRESH): about a microsecond, which is what a look costs in
+ * a dozen of reads.
+ */
+export const TSC_FRESH = 1024;
+
 export const Area = {
   TLB: Field.SIZE,
   JUMP_CACHE: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES,

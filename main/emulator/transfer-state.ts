@@ -124,7 +124,7 @@ export function loadState(p: Processor, state: VcpuState, flags: number, lastTsc
     const tsc = view.getBigUint64(StateOffset.MSRS + 80, true);
     // v3 semantics: 0 and the value reported last leave the counter alone (nvmm.md 6.6).
     if (tsc !== 0n && tsc !== lastTsc) {
-      p.time.write(view.getInt32(StateOffset.MSRS + 80, true), view.getInt32(StateOffset.MSRS + 84, true));
+      p.writeTsc(view.getInt32(StateOffset.MSRS + 80, true), view.getInt32(StateOffset.MSRS + 84, true));
     }
   }
   if (flags & State.GPRS) {

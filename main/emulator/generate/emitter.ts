@@ -603,6 +603,11 @@ export class Emitter {
     this.setField32(Field.BUDGET, value);
   }
 
+  /** The budget as of this instruction. */
+  budgetBefore(): I32 {
+    return this.budgetAfter(0);
+  }
+
   protected budgetAfter(self: number): I32 {
     return i32.sub(this.budget(), i32.add(this.recordByte(Record.NUMBER), self));
   }

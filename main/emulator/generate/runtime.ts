@@ -22,6 +22,8 @@ export const SERVICES = {
   ending: { parameters: ['i32', 'i32', 'i32'], result: 'i32' },
   /** (s): the record of the instruction at RIP, or 0 when the run loop has to see to it. */
   find: { parameters: ['i32'], result: 'i32' },
+  /** (s, budget): looks at the clock (Field.TSC), of which the instruction at a budget wants to know; nothing if it can't. */
+  clock: { parameters: ['i32', 'i32'] },
   /** (s, record, head): the window of an access missed, as others did before; of an instruction, and its block. */
   missed: { parameters: ['i32', 'i32', 'i32'] },
 } as const satisfies Record<string, Signature>;

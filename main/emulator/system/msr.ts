@@ -89,7 +89,7 @@ export function writeMsr(p: Processor, msr: number, low: number, high: number): 
   }
   switch (msr) {
     case MSR.TSC:
-      p.time.write(low, high);
+      p.writeTsc(low, high);
       return 'done';
     case MSR.EFER:
       return writeEfer(p, low, high) ? 'done' : 'fault';

@@ -106,8 +106,8 @@ export class FunctionBuilder {
   /** Computes a value now and names it. Locals and constants are returned as they are when `always` is false. */
   let<T extends Type>(value: Expression<T>): Expression<T> {
     if (isConstant(value)) return value;
-    if (value.low !== undefined)
-      return i64.extend_u(this.let(value.low)) as Expression<Type> as Expression<T>;
+    const { low } = value;
+    if (low !== undefined) return i64.extend_u(this.let(low)) as Expression<Type> as Expression<T>;
     const local = this.local(value.type);
     this.set(local, value);
     return local;

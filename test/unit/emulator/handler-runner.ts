@@ -85,6 +85,7 @@ export class HandlerRunner implements CaseRunner {
         throw new Error('a helper was called');
       },
       missed: () => undefined,
+      clock: () => undefined,
       find: () => 0,
     };
     this.handlers = new Handlers(this.memory, services, groups);

@@ -146,4 +146,18 @@ describe.each(tiers)('what kernels do often: $name', ({ runs }) => {
       mov eax, ${Selector.DATA | 3}\n ${load}\n inc edi\n hlt`;
     expect(run(runs, 32, program, 'nop').gpr(Gpr.RDI)).toBe(30n);
   });
+
+  it('time never goes back, and goes as the clock does', () => {
+    // RBX is the last time, RDI counts those that are before it, R8 is the first.
+    const program = `mov esi, 200000\n xor edi, edi\n db 0x0f, 0x31\n shl rdx, 32\n or rdx, rax\n mov rbx, rdx\n mov r8, rdx
+      again: db 0x0f, 0x31\n shl rdx, 32\n or rdx, rax\n cmp rdx, rbx\n adc edi, 0\n mov rbx, rdx\n dec esi\n jnz again\n hlt`;
+    const before = performance.now();
+    const state = run(runs, 64, program, 'nop');
+    const most = (performance.now() - before) * 1e6;
+    const passed = Number(state.gpr(Gpr.RBX) - state.gpr(Gpr.R8));
+    expect(state.gpr(Gpr.RDI)).toBe(0n);
+    // 1.6 million instructions are a millisecond at the least.
+    expect(passed).toBeGreaterThan(1e5);
+    expect(passed).toBeLessThan(most);
+  });
 });

@@ -15,6 +15,7 @@ import {
   quickSysexit,
   quickSysret,
 } from './system-calls.ts';
+import { readTimeStamp } from './time-stamp.ts';
 
 /** The record that the decoder puts after a block's last instruction: goes on to the next block. */
 export const JOIN = 'join';
@@ -303,7 +304,7 @@ export const control: SemanticsGroup = {
     mwait: helps('mwait'),
     cpuid: helps('cpuid'),
     rdmsr: helps('rdmsr'),
-    rdtsc: helps('rdtsc'),
+    rdtsc: readTimeStamp,
     rdtscp: helps('rdtscp'),
     rdpmc: helps('rdpmc'),
     rdrand: helps('rdrand'),
