@@ -33,10 +33,6 @@ export const HELPERS = [
   'lsl',
   'verr',
   'verw',
-  'rdfsbase',
-  'rdgsbase',
-  'wrfsbase',
-  'wrgsbase',
   // Control registers
   'movFromControl',
   'movToControl',

@@ -141,6 +141,11 @@ export class Emitter {
     return i32.add(this.s, this.recordByte(Record.REGISTER + n));
   }
 
+  /** The number of a register that is no general one, of operand n. */
+  registerNumber(n: number): I32 {
+    return this.recordByte(Record.REGISTER + n);
+  }
+
   // ---- Operands -----------------------------------------------------------------------------------------
 
   /** The value of operand n (general register, memory, immediate), zero-extended from its size. */

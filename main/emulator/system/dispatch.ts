@@ -200,26 +200,6 @@ const verify =
     return CONTINUE;
   };
 
-function baseAccess(index: number, write: boolean): Helper {
-  return (p, record, size) => {
-    const { cpu } = p;
-    // An operand size prefix counts for nothing here.
-    const bits = size === 64 ? 64 : 32;
-    if (!(cpu.get(Field.CR4) & Cr4.FSGSBASE)) throw new GuestFault(Vector.UD);
-    const register = gprOf(p, record, 0);
-    const field = cpu.baseField(index);
-    if (!write) {
-      setRegister(p, register, bits, cpu.get(field), cpu.high(field));
-      return CONTINUE;
-    }
-    const high = bits === 64 ? cpu.gprHigh(register) : 0;
-    if (!isCanonicalHigh(high)) throw generalProtection();
-    cpu.setBase(index, cpu.gpr(register), high);
-    cpu.updateContext();
-    return CONTINUE;
-  };
-}
-
 const CONTROL_FIELD: Record<number, number> = {
   0: Field.CR0,
   2: Field.CR2,
@@ -397,10 +377,6 @@ const TABLE: Record<HelperName, Helper> = {
   lsl,
   verr: verify('verr'),
   verw: verify('verw'),
-  rdfsbase: baseAccess(SegmentIndex.FS, false),
-  rdgsbase: baseAccess(SegmentIndex.GS, false),
-  wrfsbase: baseAccess(SegmentIndex.FS, true),
-  wrgsbase: baseAccess(SegmentIndex.GS, true),
   movFromControl,
   movToControl,
   movFromDebug,

@@ -15,6 +15,7 @@ import {
   quickSysexit,
   quickSysret,
 } from './system-calls.ts';
+import { readBase, readControl, writeBase } from './system-registers.ts';
 import { readTimeStamp } from './time-stamp.ts';
 
 /** The record that the decoder puts after a block's last instruction: goes on to the next block. */
@@ -263,7 +264,7 @@ export function systemMove({ mnemonic, operands, codeSize }: Form): Meaning | un
   if (mnemonic !== 'mov') return undefined;
   if (to === OperandKind.CR) return always(ends('movToControl'));
   if (to === OperandKind.DR) return always(ends('movToDebug'));
-  if (from === OperandKind.CR) return always(ends('movFromControl'));
+  if (from === OperandKind.CR) return { semantics: readControl, ending: false };
   if (from === OperandKind.DR) return always(ends('movFromDebug'));
   return undefined;
 }
@@ -318,8 +319,10 @@ export const control: SemanticsGroup = {
     lsl: helps('lsl', value(1)),
     verr: helps('verr', value(0)),
     verw: helps('verw', value(0)),
-    rdfsbase: helps('rdfsbase'),
-    rdgsbase: helps('rdgsbase'),
+    rdfsbase: readBase(SegmentIndex.FS),
+    rdgsbase: readBase(SegmentIndex.GS),
+    wrfsbase: writeBase(SegmentIndex.FS),
+    wrgsbase: writeBase(SegmentIndex.GS),
     xgetbv: helps('xgetbv'),
     wbinvd: helps('flushCaches'),
     invd: helps('flushCaches'),
@@ -347,8 +350,6 @@ export const control: SemanticsGroup = {
     jcxz,
     hlt: ends('hlt'),
     wrmsr: ends('wrmsr'),
-    wrfsbase: ends('wrfsbase'),
-    wrgsbase: ends('wrgsbase'),
     lldt: ends('lldt', kernelValue(true)),
     ltr: ends('ltr', kernelValue(true)),
     lgdt: ends('lgdt', descriptorTable),
