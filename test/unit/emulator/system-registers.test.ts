@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Cr, Gpr, Seg } from '../../../main/nvmm/constants.ts';
 import { openToPrograms, run, Selector, STACK, tiers, type Change } from './kernel-rig.ts';
 
+const TSD = 4n;
 const FSGSBASE = 0x10000n;
 const VALUES = 0x40000;
 
@@ -41,6 +42,14 @@ describe.each(tiers)('registers of the system: $name', ({ runs }) => {
   const faults: { name: string; instruction: string; change?: Change }[] = [
     { name: 'CR1', instruction: 'db 0x0f, 0x20, 0xc8' },
     { name: 'CR0 in ring 3', instruction: 'db 0x0f, 0x20, 0xc0', change: asProgram },
+    {
+      name: 'RDTSC that programs may not use',
+      instruction: 'db 0x0f, 0x31',
+      change: (state, ram) => {
+        asProgram(state, ram);
+        state.setCr(Cr.CR4, state.cr(Cr.CR4) | TSD);
+      },
+    },
     { name: 'RDFSBASE that is not allowed', instruction: 'db 0xf3, 0x48, 0x0f, 0xae, 0xc0' },
     { name: 'WRGSBASE that is not allowed', instruction: 'db 0xf3, 0x48, 0x0f, 0xae, 0xd8' },
     {
