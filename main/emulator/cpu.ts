@@ -1,4 +1,4 @@
-import { codeSizeOf, Context } from './generate/form.ts';
+import { Context } from './generate/form.ts';
 import { Vector } from './fault.ts';
 import { Field, Segment, SegmentIndex, Slot, TlbKind, TlbSet, tlbOffset } from './state.ts';
 import { Unsettled } from './generate/unsettled.ts';
@@ -352,7 +352,6 @@ export class Cpu {
   /** After loads of data segments: their bases and bounds, and the context. */
   updateContext(): void {
     const code64 = this.code64;
-    if (!code64 && codeSizeOf(this.get(Field.CONTEXT)) === 64) this.dropUpperHalves();
     this.updateSegments(code64);
     const stack32 = (this.attrib(SegmentIndex.SS) & Attrib.DB) !== 0;
     let context: number = Context.CODE_64 | Context.STACK_32;
@@ -374,14 +373,6 @@ export class Cpu {
     // The CS base and limit are part of what the run loop checks, so they flush the cache instead.
     this.set64(Field.JUMP_SALT, 0, (context | (this.cpl === 3 ? Context.COUNT : 0)) << 20);
     this.set64(Field.STACK_MASK, code64 || stack32 ? -1 : 0xffff, code64 ? -1 : 0);
-  }
-
-  /**
-   * Clears the upper halves of the general registers, which are undefined once code of 32 or 16 bits runs (SDM vol. 1,
-   * 3.4.1.1). Such code finds them empty, and regions don't keep them.
-   */
-  dropUpperHalves(): void {
-    for (let index = 0; index < 16; index++) this.set(Field.SLOTS + 8 * index + 4, 0);
   }
 
   /** Which TLB set ordinary data accesses use now. */

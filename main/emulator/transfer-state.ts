@@ -147,7 +147,6 @@ export function loadState(p: Processor, state: VcpuState, flags: number, lastTsc
     p.nmiWindow = (bits & Intr.NMI_WINDOW_EXITING) !== 0;
   }
   if (flags & (State.SEGS | State.CRS | State.MSRS | State.DRS)) p.stateWasSet();
-  if (!cpu.code64) cpu.dropUpperHalves();
 }
 
 /** Fills a state with what a processor has after RESET (nvmm.md 6.2). */

@@ -21,10 +21,6 @@ interface Cached<T extends 'i32' | 'i64' = 'i32' | 'i64'> {
  */
 export const Registers = { KEPT: 0, WRITTEN: 1 } as const;
 
-function asI64(local: Local<'i32' | 'i64'>): I64 {
-  return local.type === 'i32' ? i64.extend_u(local as I32) : (local as I64);
-}
-
 /**
  * The function of a region: the variables that stand for the vCPU's registers while it runs, and the ways out,
  * each of which exists once.
@@ -59,8 +55,7 @@ export class RegionFunction {
   private readonly callees: Callees;
   private readonly is64: boolean;
   private readonly keeps: boolean;
-  /** The upper halves of registers are 0 in code of 32 and 16 bits: its variables are i32. */
-  private readonly registers: Cached[];
+  private readonly registers: Cached<'i64'>[];
   private readonly codeBaseCache: Cached<'i64'>;
   private readonly tables: Map<number, Cached<'i32'>>;
   /** What was used in a variable, and registers that were changed: anywhere (KEPT). */
@@ -87,11 +82,7 @@ export class RegionFunction {
       local: f.local('i64'),
       load: () => i64.load(s, Field.SLOTS + 8 * index),
     });
-    const half = (index: number): Cached<'i32'> => ({
-      local: f.local('i32'),
-      load: () => i32.load(s, Field.SLOTS + 8 * index),
-    });
-    this.registers = Array.from({ length: REGISTERS }, (_, index) => (this.is64 ? slot(index) : half(index)));
+    this.registers = Array.from({ length: REGISTERS }, (_, index) => slot(index));
     this.codeBaseCache = slot(Slot.CODE_BASE);
     this.tables = new Map(
       [Field.TLB_READ, Field.TLB_WRITE].map((field) => [
@@ -124,45 +115,38 @@ export class RegionFunction {
     return cached.local;
   }
 
-  /** The value of a general register, which is bound until that changes. */
-  register(index: number): I64 {
-    return asI64(this.use(this.registers[index]));
-  }
-
-  private put(index: number): void {
-    this.f.store64(this.s, asI64(this.registers[index].local), Field.SLOTS + 8 * index);
-  }
-  private assign({ local }: Cached, value: I64): void {
-    if (local.type === 'i32') this.f.set(local, i32.wrap(value));
-    else this.f.set(local, value);
+  /** The variable of a general register. */
+  register(index: number): Local<'i64'> {
+    return this.use(this.registers[index]);
   }
 
   setRegister(index: number, value: I64): void {
-    const { f } = this;
+    const { f, s } = this;
     const cached = this.registers[index];
     this.windows.changed(index);
     if (this.keeps) {
       this.written.add(index);
-      this.use(cached);
-      this.assign(cached, value);
+      f.set(this.use(cached), value);
       return;
     }
     if (f.nesting === this.blockDepth) {
       this.present.add(cached);
-      this.assign(cached, value);
+      f.set(cached.local, value);
       this.unwritten.add(index);
       return;
     }
     // What is only written on one way has its old value on the other. At once: a loop may be left before this place.
-    this.use(cached);
-    this.assign(cached, value);
-    this.put(index);
+    f.set(this.use(cached), value);
+    f.store64(s, cached.local, Field.SLOTS + 8 * index);
   }
 
   /** Before the block may be left: puts registers back that were written. On one way only, the other does so as well. */
   writeBack(): void {
-    for (const index of this.unwritten) this.put(index);
-    if (this.f.nesting === this.blockDepth) this.unwritten.clear();
+    const { f, s } = this;
+    for (const index of this.unwritten) {
+      f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
+    }
+    if (f.nesting === this.blockDepth) this.unwritten.clear();
   }
 
   get codeBase(): I64 {
@@ -258,7 +242,7 @@ export class RegionFunction {
 
   private end(way: string, where: I32 | I64, more: I32): void {
     const { f, s } = this;
-    for (const index of this.written) this.put(index);
+    for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
     f.returnCall(this.callees(way), s, where, this.budget, more);
   }
 

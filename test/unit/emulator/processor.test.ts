@@ -113,20 +113,3 @@ describe('a guest that leaves again and again', () => {
     nvmm.close();
   });
 });
-
-describe('upper halves of registers', () => {
-  it('are empty in code of 16 bits', () => {
-    const { nvmm, machine, vcpu } = machineWith([0xb0, 0x11, 0x66, 0x89, 0xc3, 0xf4]); // mov al, 0x11; mov ebx, eax; hlt
-    nvmm.getState(machine, vcpu, State.GPRS);
-    vcpu.state.rip = 0n;
-    vcpu.state.setGpr(Gpr.RAX, 0x1234_5678_9abc_def0n);
-    vcpu.state.setGpr(Gpr.RSI, 0x1_0000_0000n);
-    nvmm.setState(machine, vcpu, State.GPRS);
-    do nvmm.run(machine, vcpu);
-    while (vcpu.exit.reason === Exit.NONE);
-    nvmm.getState(machine, vcpu, State.GPRS);
-    const [rax, rbx, rsi] = [Gpr.RAX, Gpr.RBX, Gpr.RSI].map((one) => vcpu.state.gpr(one));
-    expect([rax, rbx, rsi]).toEqual([0x9abc_de11n, 0x9abc_de11n, 0n]);
-    nvmm.close();
-  });
-});
