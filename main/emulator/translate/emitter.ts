@@ -105,12 +105,12 @@ export class TranslationEmitter extends Emitter {
     }
     const { region } = this;
     if (bits === 64) region.setRegister(index, value);
-    else if (bits === 32) region.setRegister(index, i64.and(value, MASKS[32]));
+    else if (bits === 32) region.setRegister(index, i64.and(value, MASKS[32]), bits);
     else {
       const shift = 8 * (at & 1);
       const kept = i64.and(region.register(index), -1 - (MASKS[bits] << shift));
       const cut = i64.and(value, MASKS[bits]);
-      region.setRegister(index, i64.or(kept, shift === 0 ? cut : i64.shl(cut, shift)));
+      region.setRegister(index, i64.or(kept, shift === 0 ? cut : i64.shl(cut, shift)), bits);
     }
   }
 

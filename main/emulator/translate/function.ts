@@ -21,6 +21,10 @@ interface Cached<T extends 'i32' | 'i64' = 'i32' | 'i64'> {
  */
 export const Registers = { KEPT: 0, WRITTEN: 1 } as const;
 
+function asI64(local: Local<'i32' | 'i64'>): I64 {
+  return local.type === 'i32' ? i64.extend_u(local as I32) : (local as I64);
+}
+
 /**
  * The function of a region: the variables that stand for the vCPU's registers while it runs, and the ways out,
  * each of which exists once.
@@ -55,7 +59,8 @@ export class RegionFunction {
   private readonly callees: Callees;
   private readonly is64: boolean;
   private readonly keeps: boolean;
-  private readonly registers: Cached<'i64'>[];
+  /** In code of 32 and 16 bits i32: of what such code writes the upper half becomes 0 (32 bits) or stays (fewer). */
+  private readonly registers: Cached[];
   private readonly codeBaseCache: Cached<'i64'>;
   private readonly tables: Map<number, Cached<'i32'>>;
   /** What was used in a variable, and registers that were changed: anywhere (KEPT). */
@@ -64,8 +69,8 @@ export class RegionFunction {
   /** What is in its variable here, and what of that the block has to load at its start (WRITTEN). */
   private readonly present = new Set<Cached>();
   private readonly loaded = new Set<Cached>();
-  /** Registers whose values are newer in their variables (WRITTEN). */
-  private readonly unwritten = new Set<number>();
+  /** Registers whose values are newer in their variables, and whether the upper halves are (WRITTEN). */
+  private readonly unwritten = new Map<number, boolean>();
   private blockStart: Mark | undefined;
   private blockDepth = 0;
   private readonly facts = new Set<string>();
@@ -82,7 +87,11 @@ export class RegionFunction {
       local: f.local('i64'),
       load: () => i64.load(s, Field.SLOTS + 8 * index),
     });
-    this.registers = Array.from({ length: REGISTERS }, (_, index) => slot(index));
+    const half = (index: number): Cached<'i32'> => ({
+      local: f.local('i32'),
+      load: () => i32.load(s, Field.SLOTS + 8 * index),
+    });
+    this.registers = Array.from({ length: REGISTERS }, (_, index) => (this.is64 ? slot(index) : half(index)));
     this.codeBaseCache = slot(Slot.CODE_BASE);
     this.tables = new Map(
       [Field.TLB_READ, Field.TLB_WRITE].map((field) => [
@@ -115,38 +124,50 @@ export class RegionFunction {
     return cached.local;
   }
 
-  /** The variable of a general register. */
-  register(index: number): Local<'i64'> {
-    return this.use(this.registers[index]);
+  /** The value of a general register, which is bound until that changes. */
+  register(index: number): I64 {
+    return asI64(this.use(this.registers[index]));
   }
 
-  setRegister(index: number, value: I64): void {
+  /** Puts a register back; `whole`: with its upper half. */
+  private put(index: number, whole: boolean): void {
     const { f, s } = this;
+    const value = asI64(this.registers[index].local);
+    f.storeBits(whole ? 64 : 32, s, value, Field.SLOTS + 8 * index);
+  }
+  private assign({ local }: Cached, value: I64): void {
+    if (local.type === 'i32') this.f.set(local, i32.wrap(value));
+    else this.f.set(local, value);
+  }
+
+  /** `bits`: how many of them are written; the value has all that the variable is to have. */
+  setRegister(index: number, value: I64, bits = 64): void {
+    const { f } = this;
+    const whole = this.is64 || bits >= 32;
     const cached = this.registers[index];
     this.windows.changed(index);
     if (this.keeps) {
       this.written.add(index);
-      f.set(this.use(cached), value);
+      this.use(cached);
+      this.assign(cached, value);
       return;
     }
     if (f.nesting === this.blockDepth) {
       this.present.add(cached);
-      f.set(cached.local, value);
-      this.unwritten.add(index);
+      this.assign(cached, value);
+      this.unwritten.set(index, whole || this.unwritten.get(index) === true);
       return;
     }
     // What is only written on one way has its old value on the other. At once: a loop may be left before this place.
-    f.set(this.use(cached), value);
-    f.store64(s, cached.local, Field.SLOTS + 8 * index);
+    this.use(cached);
+    this.assign(cached, value);
+    this.put(index, whole);
   }
 
   /** Before the block may be left: puts registers back that were written. On one way only, the other does so as well. */
   writeBack(): void {
-    const { f, s } = this;
-    for (const index of this.unwritten) {
-      f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
-    }
-    if (f.nesting === this.blockDepth) this.unwritten.clear();
+    for (const [index, whole] of this.unwritten) this.put(index, whole);
+    if (this.f.nesting === this.blockDepth) this.unwritten.clear();
   }
 
   get codeBase(): I64 {
@@ -235,14 +256,31 @@ export class RegionFunction {
     f.prologue(() => {
       if (this.keeps) this.loadAll(this.used);
       f.set(this.budget, i32.load(s, Field.BUDGET));
-      if (several) f.set(this.dispatch, i32.load(f.parameter('i32', 1), Record.IMMEDIATE));
+      const led = f.parameter('i32', 1);
+      if (several) f.set(this.dispatch, i32.load(led, Record.IMMEDIATE));
+      if (this.keeps && !this.is64) this.requireEmptyHalves(led);
     });
     f.unreachable();
   }
 
+  /**
+   * A way out of a loop in 32-bit code does not know which registers were written before it: it puts all of them back whole.
+   * So the upper halves, which only 64-bit code before it can have left there, have to be empty; else the block's handlers run.
+   */
+  private requireEmptyHalves(led: I32): void {
+    const { f, s } = this;
+    const halves = [...this.written].map((index) => i32.load(s, Field.SLOTS + 8 * index + 4));
+    if (halves.length === 0) return;
+    const any = halves.reduce((one, other) => i32.or(one, other));
+    f.if(any, () => {
+      const first = i32.add(led, Record.SIZE);
+      f.returnCall(this.callees(WayOut.LEAVE), s, first, this.budget, i32.const(0));
+    });
+  }
+
   private end(way: string, where: I32 | I64, more: I32): void {
     const { f, s } = this;
-    for (const index of this.written) f.store64(s, this.registers[index].local, Field.SLOTS + 8 * index);
+    for (const index of this.written) this.put(index, true);
     f.returnCall(this.callees(way), s, where, this.budget, more);
   }
 
