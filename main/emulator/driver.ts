@@ -195,7 +195,7 @@ export class EmulatorNvmm implements Nvmm {
     const { memory } = this.memory;
     const emulated = new EmulatedVcpu(memory, this.tables, machine, vcpu, block, this.translating);
     this.vcpus.set(vcpu, emulated);
-    this.agreeOnTime(machid);
+    this.tables.locked(() => this.agreeOnTime(machid));
     return vcpu;
   }
 

@@ -139,7 +139,8 @@ function lowerHalf(a: I64): I32 {
     const { opcode, operands, immediates } = a;
     if (opcode === LOAD_64) return new Operation('i32', 0, LOAD_32, operands, immediates);
     const [left, right] = operands as I64[];
-    const shift = opcode !== SHIFT_LEFT || (right.small !== undefined && right.small < 32);
+    const shift =
+      opcode !== SHIFT_LEFT || (right.small !== undefined && right.small >= 0 && right.small < 32);
     if (HALVES.has(opcode) && shift) {
       return new Operation('i32', 0, opcode - WIDE_OPCODES, [lowerHalf(left), lowerHalf(right)]);
     }
@@ -151,29 +152,41 @@ type Binary<R extends Type> = (a: I64, b: number | bigint | I64) => Expression<R
 type NarrowBinary = (a: I32, b: I32) => I32;
 
 const operand = (b: number | bigint | I64): I64 => (typeof b === 'object' ? b : integer('i64', b));
-const bothFit = (a: I64, b: I64): boolean => a.low !== undefined && b.low !== undefined;
 
 /** A comparison of two i64, which are compared as i32 if both fit. */
 function comparison(wide: Binary<'i32'>, narrow: NarrowBinary): Binary<'i32'> {
   return (a, b) => {
     const right = operand(b);
-    return bothFit(a, right) ? narrow(lowerHalf(a), lowerHalf(right)) : wide(a, right);
+    const [one, other] = [a.low, right.low];
+    return one === undefined || other === undefined ? wide(a, right) : narrow(one, other);
   };
 }
 
-/** An operation on two i64 whose result fits into 32 bits, and is computed with them, where `fits` says so. */
-function bitwise(
-  wide: Binary<'i64'>,
-  narrow: NarrowBinary,
-  fits: (a: I64, b: I64) => boolean,
-): Binary<'i64'> {
+/** OR and XOR: 32 bits if both have no more. */
+function bitwise(wide: Binary<'i64'>, narrow: NarrowBinary): Binary<'i64'> {
   return (a, b) => {
     const right = operand(b);
-    if (!fits(a, right)) return wide(a, right);
-    if (right.small === 0xffffffff && narrow === i32.and) return i64.extend_u(lowerHalf(a));
-    return i64.extend_u(narrow(lowerHalf(a), lowerHalf(right)));
+    const [one, other] = [a.low, right.low];
+    return one === undefined || other === undefined ? wide(a, right) : i64.extend_u(narrow(one, other));
   };
 }
+
+/** AND: 32 bits if one has no more. */
+const and: Binary<'i64'> = (a, b) => {
+  const right = operand(b);
+  if (right.small === 0xffffffff) return i64.extend_u(lowerHalf(a));
+  if (a.low === undefined && right.low === undefined) return wide.and(a, right);
+  return i64.extend_u(i32.and(lowerHalf(a), lowerHalf(right)));
+};
+
+/** SHR: 32 bits if what is shifted has no more. */
+const shiftRight: Binary<'i64'> = (a, b) => {
+  const right = operand(b);
+  const { low } = a;
+  const { small } = right;
+  if (low === undefined || small === undefined || small < 0 || small >= 32) return wide.shr_u(a, right);
+  return i64.extend_u(i32.shr_u(low, small));
+};
 
 export const i32 = {
   const: (value: number): I32 => new IntegerConstant('i32', value | 0),
@@ -213,10 +226,10 @@ export const i64 = {
   gt_u: comparison(wide.gt_u, i32.gt_u),
   le_u: comparison(wide.le_u, i32.le_u),
   ge_u: comparison(wide.ge_u, i32.ge_u),
-  and: bitwise(wide.and, i32.and, (a, b) => a.low !== undefined || b.low !== undefined),
-  or: bitwise(wide.or, i32.or, bothFit),
-  xor: bitwise(wide.xor, i32.xor, bothFit),
-  shr_u: bitwise(wide.shr_u, i32.shr_u, (a, b) => a.low !== undefined && b.small! < 32),
+  and,
+  or: bitwise(wide.or, i32.or),
+  xor: bitwise(wide.xor, i32.xor),
+  shr_u: shiftRight,
   load: load('i64', LOAD_64),
   load8_s: load('i64', 0x30),
   load8_u: narrowLoad(0x31, 0x2d),

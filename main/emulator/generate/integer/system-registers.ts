@@ -1,11 +1,11 @@
 import { Cr4 } from '../../cpu.ts';
+import { Vector } from '../../fault.ts';
 import { helperNumber } from '../../helpers.ts';
 import { Field, Segment, Slot } from '../../state.ts';
 import { i32, i64 } from '../../wasm/expression.ts';
 import type { Emitter } from '../emitter.ts';
 import type { Semantics } from '../semantics.ts';
 
-const UD = 6;
 /** CR0, CR2, CR3 and CR4 follow one another in the vCPU's block. */
 const LAST_IN_ROW = 4;
 
@@ -24,7 +24,7 @@ export function readControl(c: Emitter): void {
 
 /** #UD unless RDFSBASE and the like are allowed; the decoder knows that this is 64-bit code. */
 function requireBases(c: Emitter): void {
-  c.f.if(i32.eqz(i32.and(c.field32(Field.CR4), Cr4.FSGSBASE)), () => c.raise(i32.const(UD)));
+  c.f.if(i32.eqz(i32.and(c.field32(Field.CR4), Cr4.FSGSBASE)), () => c.raise(i32.const(Vector.UD)));
 }
 
 /** RDFSBASE and RDGSBASE. */
