@@ -176,6 +176,23 @@ abstract class Bus {
     return this.at(address)?.name ?? null;
   }
 
+  /** The number of what answers at an address (DeviceNames), or NOBODY. */
+  numberOf(address: number): number {
+    return this.at(address)?.number ?? NOBODY;
+  }
+
+  /** What byte reads of an address give until a device is touched, or -1: see BusDevice. */
+  standing(address: number): number {
+    const at = this.at(address);
+    return at?.device.standing?.(address - at.origin) ?? -1;
+  }
+
+  /** How many bytes written to an address may reach their device late: see BusDevice. */
+  patience(address: number): number {
+    const at = this.at(address);
+    return at?.device.patience?.(address - at.origin) ?? 0;
+  }
+
   unmapped(): UnmappedCount {
     const { unmappedReads, unmappedWrites, lastRead, lastWrite } = this.regs;
     return { reads: unmappedReads, writes: unmappedWrites, lastRead, lastWrite };

@@ -68,6 +68,13 @@ export interface AccessInfo {
 export interface BusDevice {
   read(offset: number, size: number, info: AccessInfo): number;
   write(offset: number, size: number, value: number, info: AccessInfo): void;
+  /** What byte reads there give, and do nothing else, until something happens to the device; -1: it must be asked. */
+  standing?(offset: number): number;
+  /**
+   * How many bytes written there may reach the device late, for all that they would do at once is known to no one but
+   * the host: they raise no interrupt, and change nothing that `standing` says. 0: none.
+   */
+  patience?(offset: number): number;
 }
 
 export interface Device {

@@ -35,6 +35,8 @@ export class Dma8237 implements Device {
       write: (offset, _size, value) => {
         this.regs.page[offset] = value;
       },
+      // POST codes, and what kernels write there to pass the time.
+      patience: (offset) => (offset === 0 ? Infinity : 0),
     };
     ports.register(0x00, 16, this.controller(0, 0), 'dma 0-3', { width: 1 });
     ports.register(0x80, 16, pages, 'dma pages', { width: 1 });

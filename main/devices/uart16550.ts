@@ -108,6 +108,20 @@ export class Uart16550 implements Device, BusDevice, Timed {
     for (let i = 0; i < size && offset + i < 8; i++) this.writeByte(offset + i, (value >>> (8 * i)) & 0xff);
   }
 
+  /** LSR, while nothing has come in and nothing waits to go out. */
+  standing(offset: number): number {
+    const r = this.r;
+    const idle = r.txCount === 0 && r.rxCount === 0 && r.overrun === 0;
+    return offset === 5 && idle && (this.input?.available() ?? 0) === 0 ? LSR.EMPTY : -1;
+  }
+
+  /** THR, while no interrupt follows and the host has room. */
+  patience(offset: number): number {
+    const r = this.r;
+    const plain = (r.lcr & LCR.DLAB) === 0 && (r.mcr & MCR.LOOP) === 0 && (r.ier & IER.THR_EMPTY) === 0;
+    return offset === 0 && plain && r.txCount === 0 ? this.host.free() : 0;
+  }
+
   /** Moves bytes between the FIFOs and the host. Call it after input came or room for output was made. */
   poll(): void {
     this.listen();

@@ -23,6 +23,7 @@ import type {
   MachineHandle,
   MachineInfo,
   Nvmm,
+  PortsInPlace,
   TprConf,
   Vcpu,
   VcpuConfiguration,
@@ -548,6 +549,10 @@ export class EmulatorNvmm implements Nvmm {
 
   countInstructions(machine: Machine, vcpu: Vcpu, random: () => number): InstructionTime {
     return this.find('countInstructions', machine, vcpu).countInstructions(random);
+  }
+
+  portsInPlace(machine: Machine, vcpu: Vcpu): PortsInPlace {
+    return this.find('portsInPlace', machine, vcpu).processor.ports;
   }
 
   close(): void {

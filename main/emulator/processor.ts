@@ -15,6 +15,7 @@ import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
 import { Access, Failure, Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
+import { EmulatedPorts } from './ports-in-place.ts';
 import { SlowAccess } from './slow-access.ts';
 import { Area, COUNTERS, Field, Leave, Record, SegmentIndex, Slot } from './state.ts';
 import { ProcessorTime, TSC_HZ } from './processor-time.ts';
@@ -120,6 +121,7 @@ export class Processor {
   readonly linear: LinearMemory;
   readonly debug: Debug;
   readonly inspector: Inspector;
+  readonly ports: EmulatedPorts;
   readonly cpuid: number;
   private readonly world: Surroundings;
 
@@ -204,6 +206,7 @@ export class Processor {
       this.codeWasWritten(host, bytes),
     );
     this.inspector = new Inspector(cpu);
+    this.ports = new EmulatedPorts(cpu);
     this.linear.turnsBack = (linear, bytes, access) => this.inspector.turnsBack(linear, bytes, access);
     this.debug = new Debug(this);
     const slow = new SlowAccess(cpu, this.linear, (linear, bytes, write) =>
@@ -617,6 +620,7 @@ export class Processor {
   private settle(): void {
     const { cpu } = this;
     const budget = cpu.get(Field.BUDGET);
+    this.ports.settle(this.retired + cpu.get(Field.BUDGET_START));
     this.retired += cpu.get(Field.BUDGET_START) - budget;
     cpu.set(Field.BUDGET_START, budget);
     this.shadow = cpu.get(Field.SHADOW_AT) === budget;
@@ -632,6 +636,7 @@ export class Processor {
     counters[8] = this.handlers.nanoseconds;
     counters[9] = this.translator.nanoseconds;
     counters[10] = this.translator.evictions;
+    counters[11] = this.ports.total;
   }
 
   /** Another slice; false when the limit is reached. */
@@ -788,6 +793,9 @@ export class Processor {
     cpu.set(Field.TSC_MARK, NO_MARK);
     cpu.set(Field.SHADOW_AT, NO_SHADOW);
     cpu.set(Field.LINK_FROM, 0);
+    // Who steps sees each access.
+    const portLimit = cpu.get(Field.PORT_LIMIT);
+    cpu.set(Field.PORT_LIMIT, 0);
     // Makes repeated instructions leave after a round.
     Atomics.or(cpu.words, (cpu.s + Field.PENDING) >>> 2, PENDING);
     this.stepping = true;
@@ -799,6 +807,7 @@ export class Processor {
     const again = this.left(code, record < 0 ? 0 : 1);
     this.stepping = false;
     this.heldBudget = 0;
+    cpu.set(Field.PORT_LIMIT, portLimit);
     const used = -cpu.get(Field.BUDGET);
     const casts = cpu.get(Field.SHADOW_AT) === -used && used !== 0;
     cpu.set(Field.BUDGET, budget - used);

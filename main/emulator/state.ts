@@ -162,6 +162,9 @@ export const Field = {
   /** The time-stamp counter at the last look, 64-bit, and the budget then; or NO_MARK. */
   TSC: 0x5d8,
   TSC_MARK: 0x5e0,
+  /** Accesses of ports in PORT_LOG, and how many may be: 0 while nothing is answered in place. */
+  PORT_COUNT: 0x5e4,
+  PORT_LIMIT: 0x5e8,
 
   CR0: 0x600,
   CR2: 0x608,
@@ -187,6 +190,11 @@ export const Field = {
   /** Counters for other threads to read, doubles in the order of COUNTERS. */
   COUNTERS: 0x800,
 
+  /** What is answered in place: PORT_PLACES words (PortAnswer), each at the place that the port's low bits give. */
+  PORT_ANSWERS: 0x8c0,
+  /** Accesses that were, PORT_LOG_ENTRIES of them (PortLog). */
+  PORT_LOG: 0x900,
+
   /** End of the fixed part. */
   SIZE: 0x1000,
 } as const;
@@ -195,7 +203,7 @@ export const Field = {
  * What Field.COUNTERS counts since the vCPU was created. `translated`: instructions that translations ran, with
  * what handlers did for them; the rest of `instructions` was interpreted. Those in Ns are nanoseconds of its
  * thread: in the guest's code with all that follows, and of that making handlers and translations. `evictions`: how
- * often all translations were dropped to make room.
+ * often all translations were dropped to make room. `portsInPlace`: accesses of ports without an exit.
  */
 export const COUNTERS = [
   'instructions',
@@ -209,7 +217,25 @@ export const COUNTERS = [
   'handlersNs',
   'translationNs',
   'evictions',
+  'portsInPlace',
 ] as const;
+
+/** The ports of a PC's serial line, which are nearly all that a boot asks again and again, have places of their own. */
+export const PORT_PLACES = 16;
+/** A line of a console, two accesses to a character, costs one exit or two then. */
+export const PORT_LOG_ENTRIES = 64;
+/** A word of Field.PORT_ANSWERS: the port in bits 0-15, what a byte read from there gives in 16-23, and what holds. */
+export const PortAnswer = { PORT: 0xffff, VALUE_SHIFT: 16, READ: 1 << 24, WRITE: 1 << 25 } as const;
+/** An entry of Field.PORT_LOG. */
+export const PortLog = {
+  SIZE: 16,
+  /** RIP of the instruction, 64 bits. */
+  RIP: 0,
+  /** Port and byte as in PortAnswer, and READ or WRITE. */
+  ACCESS: 8,
+  /** The budget before the instruction. */
+  BUDGET: 12,
+} as const;
 
 /** The state area of a vCPU after its fixed part. Offsets from the vCPU's block. */
 /** They reach 32 MiB: two areas of a program that are further apart than that, by a multiple of it, disturb each other. */

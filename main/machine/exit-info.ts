@@ -37,6 +37,8 @@ export interface ExitInfo {
   fault?: true;
   /** The backend could not run the instruction: our emulator did. */
   emulated?: true;
+  /** The backend completed the access in place, and the guest did not leave. */
+  inPlace?: true;
   /** The event injected last since the record before. */
   event?: { type: 'interrupt' | 'exception'; vector: number };
   /** ns until the vCPU entered the guest again, once it has; halted, that is how long it slept. */
@@ -67,6 +69,7 @@ export function exitInfo(number: number, vcpu: number, record: ExitRecord, names
   if ((flags & Flag.CONTINUED) !== 0) info.continued = true;
   if ((flags & Flag.FAULT) !== 0) info.fault = true;
   if ((flags & Flag.EMULATED) !== 0) info.emulated = true;
+  if ((flags & Flag.IN_PLACE) !== 0) info.inPlace = true;
   const event = eventOf(record);
   if (event !== null) {
     info.event = { type: event.type === EventType.INTR ? 'interrupt' : 'exception', vector: event.vector };

@@ -83,7 +83,8 @@ export function exitLine(record: ExitRecord, names: DeviceNames): string {
   const times = record.accesses > 1 ? `, ${record.accesses} times` : '';
   const fault = (flags & Flag.FAULT) === 0 ? '' : ', refused';
   const emulated = (flags & Flag.EMULATED) === 0 ? '' : ', emulated';
-  const tail = `${times}${fault}${emulated} at ${address(record.ripLow, record.ripHigh)}${value}${who}`;
+  const inPlace = (flags & Flag.IN_PLACE) === 0 ? '' : ', in place';
+  const tail = `${times}${fault}${emulated}${inPlace} at ${address(record.ripLow, record.ripHigh)}${value}${who}`;
   switch (reason) {
     case Exit.IO:
       return `IO ${direction === Prot.READ ? 'in' : 'out'} port ${where}, ${bytesOf(size)}${tail}`;

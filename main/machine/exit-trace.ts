@@ -1,15 +1,16 @@
 import { DEVICE_NUMBERS } from '../devices/device-names.ts';
 import { Exit, Gpr, Prot } from '../nvmm/constants.ts';
-import type { Vcpu } from '../nvmm/nvmm.ts';
+import type { PortAccess, Vcpu } from '../nvmm/nvmm.ts';
 
 /**
  * The exit trace of one vCPU, always on: a ring of records in shared memory. The vCPU's thread writes, any thread reads
  * (exit-query.ts, exit-export.ts).
  *
- * One exit is one record, with two exceptions. A time slice that ends (NONE) tells nothing and has none. An instruction
+ * One exit is one record, with three exceptions. A time slice that ends (NONE) tells nothing and has none. An instruction
  * that touches device memory several times (read-modify-write, a move between devices, a vector) has a record for each
  * access, those after the first marked CONTINUED. A string instruction on a port is one record for each exit, with the
  * number of accesses and the first eight bytes that moved; should its memory side be a device, too, that is only counted.
+ * An access of a port that a backend completed without an exit has a record like one, marked IN_PLACE.
  *
  * The writer never waits. It fills the slot after the last record, then publishes it by counting up; a reader copies a
  * record and looks at the count again: while that says that the writer was still GUARD records from coming round to the
@@ -71,6 +72,8 @@ export const Flag = {
   CONTINUED: 4,
   /** The backend could not run the instruction: our emulator did. */
   EMULATED: 8,
+  /** The backend completed it in place: the guest did not leave. */
+  IN_PLACE: 16,
 } as const;
 
 /** u32: records so far, bits 0-31; bits 32-63 twice, around every change of both halves. */
@@ -207,6 +210,17 @@ export class ExitTraceWriter {
     this.answer(device);
     const out = shared.bytes[at + Field.DIRECTION] === Prot.WRITE ? 1 : 0;
     doubles[((PORTS >>> 3) + 2 * doubles[(at + Field.WHERE) >>> 3] + out) >>> 0]++;
+  }
+
+  /** A byte that moved without an exit (PortsInPlace), at about `now`. */
+  inPlace(access: Readonly<PortAccess>, device: number, now: number): void {
+    const { port, in: input, value, ripLow, ripHigh, instructions } = access;
+    if (now > this.time) this.time = now;
+    this.open(ripLow, ripHigh, Exit.IO, instructions, Flag.IN_PLACE);
+    this.place(port, 1, input ? Prot.READ : Prot.WRITE);
+    this.port(value, device);
+    this.shared.floats[(this.at + Field.DURATION) >>> 2] = 0;
+    this.end();
   }
 
   /** One access to device memory by the instruction of the exit. */

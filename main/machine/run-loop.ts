@@ -19,6 +19,7 @@ import type { LayeredDisk } from './layered-disk.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
 import type { Timeline } from './timeline.ts';
+import { StandingPorts } from './standing-ports.ts';
 import { TscRelation } from './tsc.ts';
 import type { Understudy } from './understudy.ts';
 import { VcpuDebug } from './vcpu-debug.ts';
@@ -86,6 +87,8 @@ export class RunLoop {
   readonly debug: VcpuDebug;
   private readonly timeline: Timeline | null;
   private readonly understudy: Understudy | null;
+  /** Null where each access of a port is an exit. */
+  private readonly ports: StandingPorts | null;
 
   /** Met a breakpoint: stands still until it is paused. */
   private stopped: Stop | null = null;
@@ -122,6 +125,10 @@ export class RunLoop {
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
     this.debug = new VcpuDebug(this.nvmm, this.machine, this.vcpu);
     this.understudy = environment.understudy;
+    const alone = this.timeline === null && this.pc.msrs.length === 1;
+    this.ports = alone
+      ? StandingPorts.of(this.nvmm, this.machine, this.vcpu, this.pc.ports, this.trace)
+      : null;
     this.assist = { io: (access) => this.assistedIo(access), mem: (access) => this.assistedMemory(access) };
     this.understudy?.use(this.assist);
     this.configure();
@@ -166,6 +173,16 @@ export class RunLoop {
     this.nvmm.run(this.machine, this.vcpu);
     this.timeline?.left();
     this.queued = null;
+    if (this.ports !== null) this.takePorts(this.ports);
+  }
+
+  /** What the guest did with ports without leaving comes before what it left for. */
+  private takePorts(ports: StandingPorts): void {
+    if (ports.isEmpty) return;
+    const now = this.clock.now();
+    this.lock.acquire();
+    ports.left(now);
+    this.lock.release();
   }
 
   /** The same, for the sake of an event that waits: where instructions are counted, none is run. */
@@ -542,6 +559,7 @@ export class RunLoop {
     if (this.mailbox.takeAttention()) this.look();
     const now = this.clock.now();
     this.trace?.enter(now);
+    this.ports?.entered(now);
     if (this.stale || now >= this.deadline) this.serveTimers(now);
     if (this.attention && this.queued === null) {
       this.lock.acquire();
@@ -558,6 +576,7 @@ export class RunLoop {
       this.deadline = this.pc.deadline(this.id);
     }
     const { cr8 } = this.lapic;
+    this.ports?.refresh(this.debug.stopsAtExits);
     this.lock.release();
     this.nvmm.runUntil?.(this.vcpu, this.clock.hostTime(Math.min(this.deadline, this.tsc.wantedAt)));
     this.stale = false;
@@ -652,7 +671,11 @@ export class RunLoop {
     // At any exit: a guest may be busy for long without a time slice that ends, and its deadlines hang on it.
     if (this.timeline === null && this.tsc.observe(now)) this.stale = true;
     // Time slices tell nothing, and would push what matters out of the trace.
-    if (reason === Exit.NONE) return;
+    if (reason === Exit.NONE) {
+      // Something may have come in for a port that is answered in place.
+      if (this.ports !== null) this.stale = true;
+      return;
+    }
     // Wherever there is an instruction to complete, its registers are needed; the trace wants RIP of every exit.
     if (this.trace !== null || exit.npcOffset() !== undefined || reason === Exit.MEMORY) {
       this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
@@ -746,6 +769,7 @@ export class RunLoop {
       pc.ports.write(exit.ioPort, size, value, this.id);
     }
     this.trace?.port(value, pc.ports.answered);
+    if (size === 1) this.ports?.met(exit.ioPort, exit.ioIn);
     this.lock.release();
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);

@@ -75,6 +75,11 @@ export class VcpuDebug {
     this.armed = breakpoints.some(({ breakpoint }) => ['exit', 'port', 'msr'].includes(breakpoint.kind));
   }
 
+  /** Some exits stop: each must be one. */
+  get stopsAtExits(): boolean {
+    return this.armed;
+  }
+
   private put(conf: DebugConf): void {
     const { nvmm, machine, vcpu } = this;
     if ((nvmm.capability().vcpuConfSupport & VcpuConfSupport.DEBUG) === 0) {

@@ -132,6 +132,37 @@ export interface InstructionTime {
   restore(count: number, skipped: number, offset: number): void;
 }
 
+/** A byte read from or written to a port, without an exit. One object serves for any number of them. */
+export interface PortAccess {
+  port: number;
+  in: boolean;
+  value: number;
+  /** Of the instruction, as unsigned halves. */
+  ripLow: number;
+  ripHigh: number;
+  /** Instructions retired before it, as Vcpu.instructions counts. */
+  instructions: number;
+}
+
+/**
+ * Ports whose byte accesses a vCPU completes by itself, as KVM's coalesced I/O does for writes: where a device has said what
+ * it would answer, or that it doesn't matter when it hears of a byte. The VMM learns of them all, in order, after the run.
+ */
+export interface PortsInPlace {
+  /** Accesses that one run can complete; the next one is an exit. */
+  readonly capacity: number;
+  /** Accesses since the last time that they were taken. */
+  readonly count: number;
+  /** Reads of the port give this value from now on. Another port may lose its place for it. */
+  answer(port: number, value: number): void;
+  /** Writes to the port are put down for later from now on. */
+  accept(port: number): void;
+  /** All accesses are exits again. */
+  withdraw(): void;
+  /** Gives what was accessed since the last time, oldest first, and forgets it. */
+  take(each: (access: Readonly<PortAccess>) => void): void;
+}
+
 /** A structured-cloneable name of a machine or vCPU, for another thread of the same process. */
 export interface MachineHandle {
   backend: string;
@@ -199,6 +230,11 @@ export interface Nvmm {
    * where the system alone decides when a guest that computes is interrupted.
    */
   runUntil?(vcpu: Vcpu, ns: number): void;
+  /**
+   * Port accesses of this vCPU without exits. Absent where each leaves the guest anyhow, as on hardware. What is put down for
+   * later must be taken before another vCPU of the machine may touch the device.
+   */
+  portsInPlace?(machine: Machine, vcpu: Vcpu): PortsInPlace;
   /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
   counters?(machine: Machine): Record<string, number>;
   /**

@@ -63,6 +63,47 @@ describe('16550 registers', () => {
     expect(printed()).toBe('');
   });
 
+  const standing: {
+    name: string;
+    change: (made: ReturnType<typeof make>) => unknown;
+    lsr: number;
+    room: number;
+  }[] = [
+    { name: 'after power-on', change: () => undefined, lsr: 0x60, room: 4096 },
+    { name: 'with a byte from the host', change: ({ source }) => source.output(1), lsr: -1, room: 4096 },
+    { name: 'with a received byte', change: ({ uart }) => uart.receive(bytes('x')), lsr: -1, room: 4096 },
+    {
+      name: 'after an overrun',
+      change: ({ uart, r }) => (uart.receiveBreak(), uart.receiveBreak(), r(0)),
+      lsr: -1,
+      room: 4096,
+    },
+    { name: 'with the interrupt of the transmitter', change: ({ w }) => w(1, 2), lsr: 0x60, room: 0 },
+    { name: 'with other interrupts', change: ({ w }) => w(1, 5), lsr: 0x60, room: 4096 },
+    { name: 'with the divisor latch', change: ({ w }) => w(3, 0x80), lsr: 0x60, room: 0 },
+    { name: 'in the loop', change: ({ w }) => w(4, 0x10), lsr: 0x60, room: 0 },
+    { name: 'after some bytes', change: ({ w }) => (w(0, 65), w(0, 66)), lsr: 0x60, room: 4094 },
+  ];
+  it.each(standing)('says what LSR will be and what THR takes: $name', ({ change, lsr, room }) => {
+    const made = make();
+    change(made);
+    expect([made.uart.standing(5), made.uart.patience(0)]).toEqual([lsr, room]);
+    for (let register = 0; register < 8; register++) {
+      if (register !== 5) expect(made.uart.standing(register)).toBe(-1);
+      if (register !== 0) expect(made.uart.patience(register)).toBe(0);
+    }
+    if (lsr >= 0) expect(made.r(5)).toBe(lsr);
+  });
+
+  it('waits with what stands while a byte waits for the host', () => {
+    const { w, uart, output } = make({ outputBytes: 2 });
+    for (const byte of [1, 2, 3]) w(0, byte);
+    expect([uart.standing(5), uart.patience(0)]).toEqual([-1, 0]);
+    output.pull();
+    uart.poll();
+    expect([uart.standing(5), uart.patience(0)]).toEqual([0x60, 0]);
+  });
+
   it('takes wide accesses as bytes', () => {
     const { uart, r } = make();
     uart.write(3, 4, 0x11_22_0b_1b);

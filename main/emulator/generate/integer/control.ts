@@ -6,6 +6,7 @@ import { cut, type Emitter } from '../emitter.ts';
 import { carryFlag, condition, setCarry } from '../flags.ts';
 import type { Form } from '../form.ts';
 import type { Meaning, Semantics, SemanticsGroup } from '../semantics.ts';
+import { readPort, writePort } from './ports.ts';
 import { moveToSegment, popSegment, staysInBlock } from './segments.ts';
 import {
   popFlags,
@@ -299,8 +300,8 @@ export const control: SemanticsGroup = {
     clac: setAccess(false),
     popf: popFlags,
     swapgs,
-    in: helps('in', value(1)),
-    out: helps('out', value(0)),
+    in: readPort,
+    out: writePort,
     monitor: helps('monitor'),
     mwait: helps('mwait'),
     cpuid: helps('cpuid'),
