@@ -1,3 +1,4 @@
+import { AddressTable } from './address-table.ts';
 import type { Cpu } from './cpu.ts';
 import type { Decoder } from './decoder/decoder.ts';
 import { FixedHandler, type Handlers } from './generate/handlers.ts';
@@ -66,8 +67,8 @@ interface CodePage {
   patience: number;
 }
 
-/** Bytes: a few instructions. A page has 256, which is soon looked through. */
-const GRANULE = 16;
+/** Of 16 bytes, a few instructions: a page has 256, which are soon looked through. */
+const GRANULE_SHIFT = 4;
 
 /** How the block that was found last may be reached the next time. */
 export const Reach = {
@@ -94,11 +95,12 @@ export class Blocks {
   private readonly start: number;
   private readonly end: number;
   private next: number;
-  /**
-   * By context and host address, also those that were dropped: a Map from which a key is taken and put back again and
-   * again gets slow, in V8.
-   */
-  private readonly found = Array.from({ length: Context.COUNT }, () => new Map<number, Block>());
+  /** All of them, also those that were dropped. */
+  private all: Block[] = [];
+  /** Their numbers, by context and host address. */
+  private readonly found = Array.from({ length: Context.COUNT }, () => new AddressTable());
+  /** Their numbers plus 1, by the place of their first record; 0: none begins there. */
+  private readonly byRecord: Int32Array;
   private readonly pages = new Map<number, CodePage>();
   private readonly instruction = new Instruction();
   private readonly straddling = new Uint8Array(2 * LONGEST_INSTRUCTION);
@@ -108,7 +110,6 @@ export class Blocks {
   private readonly hotRuns: number;
   /** Called for each block that is dropped. */
   onDrop: (record: number) => void = () => {};
-  private readonly byRecord = new Map<number, Block>();
   /** Called when all blocks are dropped, so that nobody keeps the address of one. */
   private readonly onClear: () => void;
   reach: number = Reach.LINK;
@@ -131,6 +132,7 @@ export class Blocks {
     this.start = area.start;
     this.end = area.end;
     this.next = area.start + RESERVED_RECORDS * Record.SIZE;
+    this.byRecord = new Int32Array(Math.ceil((area.end - area.start) / Record.SIZE));
     this.onCode = onCode;
     this.onClear = onClear;
   }
@@ -142,8 +144,7 @@ export class Blocks {
    */
   find(host: number, context: number, limit: number, nextPage: NextPage): number {
     this.reach = Reach.LINK;
-    // As an integer of 32 bits, which a Map finds without making a number of it.
-    const known = this.found[context].get(host | 0);
+    const known = this.at(host, context);
     if (known === undefined || !known.live) return this.decode(host, context, limit, nextPage);
     if (known.tail === null) return known.record;
     const second = nextPage();
@@ -154,6 +155,16 @@ export class Blocks {
     }
     this.reach = Reach.CACHE;
     return known.record;
+  }
+
+  /** The block that was decoded for a host address and a context last, perhaps dropped since. */
+  private at(host: number, context: number): Block | undefined {
+    const number = this.found[context].get(host);
+    return number < 0 ? undefined : this.all[number];
+  }
+
+  private placeOf(record: number): number {
+    return (record - this.start) / Record.SIZE;
   }
 
   private decode(host: number, context: number, limit: number, nextPage: NextPage): number {
@@ -202,7 +213,7 @@ export class Blocks {
   private codePage(hostPage: number): CodePage {
     let page = this.pages.get(hostPage);
     if (page === undefined) {
-      const granules = new Uint8Array(PAGE / GRANULE);
+      const granules = new Uint8Array(PAGE >> GRANULE_SHIFT);
       page = {
         blocks: [],
         granules,
@@ -229,8 +240,7 @@ export class Blocks {
    */
   private remember(block: Block): number {
     const { words } = this.cpu;
-    for (const hostPage of pagesOf(block)) this.codePage(hostPage).live++;
-    const old = this.found[block.context].get(block.host | 0);
+    const old = this.at(block.host, block.context);
     const bytes = block.count * Record.SIZE;
     if (old !== undefined) {
       // A jump that stood there is gone.
@@ -239,27 +249,37 @@ export class Blocks {
       if (old.room >= block.count) {
         words.copyWithin(old.record >>> 2, block.record >>> 2, (block.record + bytes) >>> 2);
         Object.assign(old, block, { record: old.record, room: old.room });
-        this.list(old);
+        this.list(old, true);
         return old.record;
       }
       words[(old.record + Record.LINK) >>> 2] = block.record;
       words[(old.record + Record.HANDLER) >>> 2] = FixedHandler.FORWARD;
     }
     this.next += bytes;
-    this.list(block);
-    this.found[block.context].set(block.host | 0, block);
-    this.byRecord.set(block.record, block);
+    this.list(block, false);
+    const after = this.all.push(block);
+    this.found[block.context].set(block.host, after - 1);
+    this.byRecord[this.placeOf(block.record)] = after;
     return block.record;
   }
 
-  /** Puts a block on its pages' lists. */
-  private list(block: Block): void {
-    for (const hostPage of pagesOf(block)) {
-      const { blocks, granules } = this.pages.get(hostPage)!;
-      if (!blocks.includes(block)) blocks.push(block);
-      const [from, to] = bytesIn(block, hostPage);
-      granules.fill(1, Math.floor(from / GRANULE), Math.ceil(to / GRANULE));
-    }
+  /** Puts a block on its pages' lists, on which it may be already. */
+  private list(block: Block, again: boolean): void {
+    const { host, start, end, tail } = block;
+    const own = host - (host % PAGE);
+    // Of two pages that are one the whole counts.
+    const alone = tail === null || tail.page !== own;
+    this.listIn(own, block, again, alone ? start : 0, alone ? end : Math.max(end, tail.end));
+    if (tail !== null && tail.page !== own) this.listIn(tail.page, block, again, 0, tail.end);
+  }
+
+  /** Bytes [from, to) of the page are the block's. */
+  private listIn(hostPage: number, block: Block, again: boolean, from: number, to: number): void {
+    const page = this.codePage(hostPage);
+    page.live++;
+    if (!again || !page.blocks.includes(block)) page.blocks.push(block);
+    const last = (to - 1) >> GRANULE_SHIFT;
+    for (let at = from >> GRANULE_SHIFT; at <= last; at++) page.granules[at] = 1;
   }
 
   /** One instruction over a page's end, at a record. It is kept unless it is none, which more than its bytes decides. */
@@ -431,7 +451,7 @@ export class Blocks {
 
   /** The block whose first record this is, unless it was dropped. */
   blockAt(record: number): Block | undefined {
-    const block = this.byRecord.get(record);
+    const block = this.all[this.byRecord[this.placeOf(record)] - 1] as Block | undefined;
     return block?.live ? block : undefined;
   }
 
@@ -442,7 +462,7 @@ export class Blocks {
 
   /** The block in one page that was decoded for a host address and a context: its first record. */
   decodedAt(host: number, context: number): number | undefined {
-    const block = this.found[context].get(host | 0);
+    const block = this.at(host, context);
     return block?.live && block.tail === null ? block.record : undefined;
   }
 
@@ -488,8 +508,11 @@ export class Blocks {
 
   /** Drops everything. The records' memory is used again, so no link or cached jump may survive. */
   clear(): void {
-    for (const record of this.byRecord.keys()) this.onDrop(record);
-    this.byRecord.clear();
+    for (const { record } of this.all) {
+      this.onDrop(record);
+      this.byRecord[this.placeOf(record)] = 0;
+    }
+    this.all = [];
     for (const [hostPage, { isCode }] of this.pages) if (isCode) this.onCode(hostPage, false);
     for (const found of this.found) found.clear();
     this.pages.clear();
@@ -504,15 +527,9 @@ function pagesOf({ host, tail }: Block): number[] {
   return tail === null || tail.page === page ? [page] : [page, tail.page];
 }
 
-/** The bytes [from, to) of a host page between which a block's are. */
-function bytesIn({ host, start, end, tail }: Block, hostPage: number): [from: number, to: number] {
-  const own = host - (host % PAGE) === hostPage;
-  const rest = tail !== null && tail.page === hostPage;
-  return [own && !rest ? start : 0, Math.max(own ? end : 0, rest ? tail.end : 0)];
-}
-
 function hasGranules({ granules }: CodePage, from: number, to: number): boolean {
-  for (let at = Math.floor(from / GRANULE); at * GRANULE < to; at++) if (granules[at] !== 0) return true;
+  const last = (to - 1) >> GRANULE_SHIFT;
+  for (let at = from >> GRANULE_SHIFT; at <= last; at++) if (granules[at] !== 0) return true;
   return false;
 }
 

@@ -6,14 +6,14 @@
 const { writeFileSync } = process.getBuiltinModule('node:fs');
 const { Session } = process.getBuiltinModule('node:inspector');
 const { join } = process.getBuiltinModule('node:path');
-const { parentPort, threadId, workerData } = process.getBuiltinModule('node:worker_threads');
+const { parentPort, threadId } = process.getBuiltinModule('node:worker_threads');
 
 /** Microseconds between samples. */
 const INTERVAL = 500;
 
 const folder = process.env.PROFILE_INTO;
-// Loaders have threads too.
-if (folder !== undefined && parentPort !== null && workerData?.vcpu !== undefined) {
+// Which thread becomes a vCPU's is known by what it says: those that load modules say nothing of the kind.
+if (folder !== undefined && parentPort !== null) {
   const session = new Session();
   session.connect();
   session.post('Profiler.enable');
