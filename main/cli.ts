@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { version } from './service/host.ts';
+import { version } from './service/version.ts';
 
 const usage = `Usage: vitrine COMMAND [options]
 

@@ -7,7 +7,7 @@ import type { ExitPage, ExitQuery, ExitStats } from './exit-query.ts';
 
 /**
  * What a VM's process and its parent say to each other: plain objects over Node's or Electron's channel
- * (structured clone). The parent's side is machine-process.ts, the child's process.ts.
+ * (structured clone). The parent's side is machine-process.ts, the child's process-messages.ts.
  */
 
 export { TIERS, type Tier } from '../nvmm/nvmm.ts';

@@ -13,8 +13,8 @@ import {
   type VmInfo,
 } from './contract.ts';
 import { hostCode, ServiceError } from './errors.ts';
+import { parseMessage } from './message-text.ts';
 import { libraryFolder, localSocketPath } from './paths.ts';
-import { parseMessage } from './session.ts';
 
 type Listener = (data: unknown) => void;
 

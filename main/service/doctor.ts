@@ -7,7 +7,7 @@ import { backends } from '../machine/backends.ts';
 import { rootFolder } from '../machine/entry.ts';
 import type { BackendReport } from '../nvmm/registry.ts';
 import { reportBackends } from '../nvmm/registry.ts';
-import { version } from './host.ts';
+import { version } from './version.ts';
 
 export const doctorUsage = `Usage: vitrine doctor [--json]
 

@@ -5,7 +5,8 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { hostCode, ServiceError } from './errors.ts';
 import { securityHeaders } from './page-headers.ts';
 import type { Service } from './service.ts';
-import { BACKLOG_BYTES, MESSAGE_BYTES, parseMessage, Session, type Transport } from './session.ts';
+import { parseMessage } from './message-text.ts';
+import { BACKLOG_BYTES, MESSAGE_BYTES, Session, type Transport } from './session.ts';
 import { staticFile } from './static-files.ts';
 import { sameToken } from './token.ts';
 

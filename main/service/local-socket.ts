@@ -3,7 +3,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
 import { ServiceError } from './errors.ts';
 import type { Service } from './service.ts';
-import { BACKLOG_BYTES, MESSAGE_BYTES, parseMessage, Session, type Transport } from './session.ts';
+import { parseMessage } from './message-text.ts';
+import { BACKLOG_BYTES, MESSAGE_BYTES, Session, type Transport } from './session.ts';
 
 /**
  * The service for programs of the same user: the contract as lines of JSON over a Unix socket (a named pipe on

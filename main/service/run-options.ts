@@ -6,7 +6,7 @@ import { TIERS, type Tier } from '../machine/protocol.ts';
 import { backendChoice, vmConfig } from './contract.ts';
 import { parseDeterministic } from './deterministic-options.ts';
 import type { ExitFormat } from './trace-contract.ts';
-import { traceFile } from './trace-command.ts';
+import { traceFile } from './trace-file.ts';
 import { UsageError } from './usage-error.ts';
 
 export { UsageError } from './usage-error.ts';

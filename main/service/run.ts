@@ -6,7 +6,6 @@ import { MachineProcess } from '../machine/machine-process.ts';
 import { whyEmulated } from '../nvmm/registry.ts';
 import type { CrashReport, MachineStats, MachineStatus } from '../machine/protocol.ts';
 import type { SerialReader } from '../machine/serial-log.ts';
-import { connectCommand, openGdb } from './gdb.ts';
 import type { RunOptions } from './run-options.ts';
 import { parseRunOptions, runUsage, UsageError } from './run-options.ts';
 import type { Input, Key } from './terminal.ts';
@@ -142,6 +141,7 @@ class Run {
     const { options, machine } = this;
     if (options.gdb === null) return;
     const { address } = options.gdb;
+    const { connectCommand, openGdb } = await import('./gdb.ts');
     this.gdb = await openGdb(address, machine, () => ({ config: options.config, ...options.gdb }));
     const command = connectCommand(this.gdb);
     if (options.json) {

@@ -8,7 +8,7 @@ import { memoryOf, readSnapshot, verifyMemory } from '../machine/snapshot/restor
 import { nameRegisters, registersFrom } from '../machine/snapshot/vcpu-names.ts';
 import { vmConfig, type VmConfig } from './contract.ts';
 import { ServiceError } from './errors.ts';
-import { version } from './host.ts';
+import { version } from './version.ts';
 import type { Library, VmRecord } from './library.ts';
 import { compareSnapshots } from './snapshot-diff.ts';
 import type { SnapshotDifference, SnapshotInfo } from './snapshot-contract.ts';

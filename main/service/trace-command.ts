@@ -1,12 +1,12 @@
-import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Client } from './client.ts';
 import type { VmInfo } from './contract.ts';
 import { ServiceError } from './errors.ts';
-import type { ExitFilter, ExitFormat, ExitInfo, ExitPage } from './trace-contract.ts';
+import type { ExitFilter, ExitInfo, ExitPage } from './trace-contract.ts';
 import { exitDirection, exitFilter } from './trace-contract.ts';
+import { traceFile } from './trace-file.ts';
 import { exitHeading, exitText, statsText } from './trace-text.ts';
 
 const usage = `Usage: vitrine trace VM [which exits] [--last N | --follow | --from N] [--json]
@@ -295,13 +295,4 @@ class Shown {
     const words = `${done.records} exits, ${done.bytes} bytes, are in ${path}.${lost}`;
     this.write(`${json ? JSON.stringify({ path, ...done }) : words}\n`);
   }
-}
-
-/** A file and its format, which its name tells. Throws for another name. */
-export function traceFile(file: string): { path: string; format: ExitFormat } {
-  if (file.endsWith('.jsonl')) return { path: resolve(file), format: 'jsonl' };
-  if (file.endsWith('.json')) return { path: resolve(file), format: 'perfetto' };
-  throw new Error(
-    `${file}: a name that ends in .jsonl (JSON lines) or .json (Perfetto) says how to write it`,
-  );
 }

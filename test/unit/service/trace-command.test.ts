@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { requests, spanText } from '../../../main/service/contract.ts';
-import { parseTraceArgs, traceFile } from '../../../main/service/trace-command.ts';
+import { parseTraceArgs } from '../../../main/service/trace-command.ts';
+import { traceFile } from '../../../main/service/trace-file.ts';
 import { exitHeading, exitText, statsText } from '../../../main/service/trace-text.ts';
 
 describe('the words of vitrine trace', () => {
