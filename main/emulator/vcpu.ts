@@ -1,10 +1,10 @@
 import { EventType, Exit, ExitOffset, Gpr, Prot, State } from '../nvmm/constants.ts';
 import { NvmmError } from '../nvmm/errors.ts';
 import type { AssistCallbacks, CpuidConf, InstructionTime, Machine, MemAccess, Vcpu } from '../nvmm/nvmm.ts';
-import { readAreas } from './driver.ts';
 import { hasErrorCode } from './fault.ts';
 import type { PhysicalFallback } from './linear.ts';
 import { PhysicalMap } from './physical.ts';
+import { readAreas, type StopWords } from './machines.ts';
 import { Processor, type Surroundings } from './processor.ts';
 import { Field } from './state.ts';
 import type { CpuidResult } from './system/cpuid.ts';
@@ -76,12 +76,9 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
   }
 
   /** Words that vcpuStop sets. */
-  get stopWord(): { stop: number; pending: number } {
+  get stopWord(): StopWords {
     const { s } = this.processor.cpu;
     return { stop: (s + Field.STOP) >>> 2, pending: (s + Field.PENDING) >>> 2 };
-  }
-  static pendingWord(tables: Tables, block: number): number {
-    return (tables.blockAddress(block) + Field.PENDING) >>> 2;
   }
 
   destroy(): void {
@@ -303,7 +300,8 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     this.tables.announce(hostPage);
     for (const block of this.tables.usedBlocks()) {
       if (block !== this.block) {
-        Atomics.or(this.tables.words, EmulatedVcpu.pendingWord(this.tables, block), 0x80000000 | 0);
+        const pending = (this.tables.blockAddress(block) + Field.PENDING) >>> 2;
+        Atomics.or(this.tables.words, pending, 0x80000000 | 0);
       }
     }
   }

@@ -3,11 +3,11 @@ import type { Worker } from 'node:worker_threads';
 import type { SavedRegisters } from '../devices/registers.ts';
 import { Msr, StateOffset } from '../nvmm/constants.ts';
 import { VcpuState } from '../nvmm/layout.ts';
-import type { Backend, Machine as NvmmMachine, Nvmm, VcpuHandle } from '../nvmm/nvmm.ts';
+import type { MachineBackend, MachineVerbs, Machine as NvmmMachine, VcpuHandle } from '../nvmm/nvmm.ts';
 import { BackendUnavailableError, chooseBackend } from '../nvmm/registry.ts';
 import type { Answers, MachineAccess } from './answers.ts';
 import { lookingAnswers, timelineAnswers } from './answers.ts';
-import { backends } from './backends.ts';
+import { machineBackends } from './machine-backends.ts';
 import { boot } from './boot/boot.ts';
 import { resetState } from './boot/cpu-state.ts';
 import type { MachineCapture, VcpuCapture } from './capture.ts';
@@ -61,8 +61,8 @@ export class Machine implements MachineAccess, DebuggedMachine {
   /** The guest switched itself off, or nothing can go on: the process may end. */
   private readonly ended: () => void;
   /** These three change together, when the backend is switched. */
-  private nvmm: Nvmm;
-  private backendName: Backend['name'];
+  private nvmm: MachineVerbs;
+  private backendName: MachineBackend['name'];
   private machine: NvmmMachine;
   readonly ram: GuestRam;
   private readonly control: SharedArrayBuffer;
@@ -88,7 +88,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   /** Called at each message of a vCPU: whoever waits for one looks again. */
   private waiting: (() => void)[] = [];
   private failure: string | null = null;
-  /** The vCPUs are between two backends. */
+  /** The vCPUs are between two machineBackends. */
   private switching = false;
   private nextRequest = 1;
   /** What vCPUs have answered to requests, until it is taken. */
@@ -102,11 +102,11 @@ export class Machine implements MachineAccess, DebuggedMachine {
     this.ended = ended;
     const { deterministic } = config;
     if (deterministic !== undefined) checkDeterministic(config);
-    const backend = chooseBackend(backends, deterministic === undefined ? config.backend : 'emulated');
+    const backend = chooseBackend(machineBackends, deterministic === undefined ? config.backend : 'emulated');
     this.backendName = backend.name;
     this.disks = config.disks.map((disk) => new LayeredDisk(disk));
     // Room for whichever backend the machine may be switched to; what is not used takes no memory of the host.
-    const needs = backends.map((one) => one.privateSize(config.vcpus, config.memory));
+    const needs = machineBackends.map((one) => one.privateSize(config.vcpus, config.memory));
     const memory = createMemory(config.memory, Math.max(...needs));
     this.ram = new GuestRam(memory);
     [this.nvmm, this.machine] = this.open(backend, memory);
@@ -340,11 +340,11 @@ export class Machine implements MachineAccess, DebuggedMachine {
   switchBackend(choice: MachineConfig['backend']): Promise<void> {
     return this.verb(async () => {
       this.require('switch its backend', 'paused');
-      const to = chooseBackend(backends, choice);
+      const to = chooseBackend(machineBackends, choice);
       if (this.config.deterministic !== undefined) {
         throw new MachineError('host', 'A deterministic machine stays on the backend `emulated`.');
       }
-      const from = chooseBackend(backends, this.backendName);
+      const from = chooseBackend(machineBackends, this.backendName);
       if (to === from) return;
       const states = await this.askVcpus('capture.save', null);
       this.switching = true;
@@ -598,7 +598,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   }
 
   /** Opens a backend over the machine's memory, and maps that into it. */
-  private open(backend: Backend, memory: SharedMemory): [Nvmm, NvmmMachine] {
+  private open(backend: MachineBackend, memory: SharedMemory): [MachineVerbs, NvmmMachine] {
     const nvmm = backend.open(backendMemory(memory), { tier: this.config.tier });
     const machine = nvmm.machineCreate();
     this.ram.map(nvmm, machine);
@@ -607,7 +607,7 @@ export class Machine implements MachineAccess, DebuggedMachine {
   }
 
   /** Goes on with vCPUs on another backend; the threads of the old one have ended. */
-  private async moveTo(backend: Backend, states: VcpuCapture[]): Promise<void> {
+  private async moveTo(backend: MachineBackend, states: VcpuCapture[]): Promise<void> {
     this.nvmm.close();
     this.backendName = backend.name;
     [this.nvmm, this.machine] = this.open(backend, this.startVcpu.memory);

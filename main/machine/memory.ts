@@ -1,7 +1,7 @@
 import type { GuestMemory } from '../devices/device.ts';
 import { GuestAddressError } from '../devices/device.ts';
 import { Prot } from '../nvmm/constants.ts';
-import type { BackendMemory, Machine, Nvmm } from '../nvmm/nvmm.ts';
+import type { BackendMemory, Machine, MachineVerbs } from '../nvmm/nvmm.ts';
 import { MachineError } from './errors.ts';
 
 /**
@@ -130,7 +130,7 @@ export class GuestRam implements GuestMemory {
   }
 
   /** From now on writes are told to this backend. */
-  attach(nvmm: Nvmm): void {
+  attach(nvmm: MachineVerbs): void {
     this.written = (hva, size) => nvmm.hvaWritten(hva, size);
   }
 
@@ -140,7 +140,7 @@ export class GuestRam implements GuestMemory {
   }
 
   /** Gives the machine its memory. RAM is zero afterwards (hvaMap makes it so), so load images later. */
-  map(nvmm: Nvmm, machine: Machine): void {
+  map(nvmm: MachineVerbs, machine: Machine): void {
     nvmm.hvaMap(machine, this.start, this.size);
     for (const { hva, gpa, size } of this.areas) {
       nvmm.gpaMap(machine, hva, gpa, size, Prot.READ | Prot.WRITE | Prot.EXEC);

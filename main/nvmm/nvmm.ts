@@ -177,23 +177,48 @@ export interface VcpuHandle {
 }
 
 /**
- * libnvmm's verbs, on one thread. Each fails by throwing NvmmError.
+ * libnvmm's verbs about machines and their memory, on one thread. Each fails by throwing NvmmError.
  *
  * Host addresses (HVA) are byte offsets into the one shared WebAssembly.Memory that the backend was opened
  * with; guest-physical addresses are numbers below Limit.MAX_RAM. 64-bit registers never cross as numbers:
  * they live in the byte layouts of VcpuState and VcpuExit.
  */
-export interface Nvmm {
+export interface MachineVerbs {
   readonly backend: string;
   capability(): Capability;
-
   machineCreate(): Machine;
   machineDestroy(machine: Machine): void;
   machineConfigure(machine: Machine, op: number, conf: unknown): void;
   /** Names a machine for machineAttach on another thread of this process. */
   machineShare(machine: Machine): MachineHandle;
   machineAttach(handle: MachineHandle): Machine;
+  hvaMap(machine: Machine, hva: number, size: number): void;
+  hvaUnmap(machine: Machine, hva: number, size: number): void;
+  gpaMap(machine: Machine, hva: number, gpa: number, size: number, prot: number): void;
+  gpaUnmap(machine: Machine, hva: number, gpa: number, size: number): void;
+  gpaToHva(machine: Machine, gpa: number): { hva: number; prot: number };
+  /** Makes the current or next run of a vCPU return STOPPED: any thread may, for any vCPU. */
+  vcpuStop(vcpu: VcpuHandle): void;
+  ctl(op: number, machid: number): MachineInfo;
+  /**
+   * Tells the backend that somebody other than a vCPU (a device, a loader, a debugger) wrote guest memory.
+   * Hardware is coherent and ignores it; the emulator drops what it had decoded from there.
+   */
+  hvaWritten(hva: number, size: number): void;
+  /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
+  counters?(machine: Machine): Record<string, number>;
+  /**
+   * A byte for each page of the BackendMemory: 1 when the guest, or somebody who said so (hvaWritten), may have written
+   * there since it was cleared. Who clears it does that while no vCPU runs, and sets all areas of every vCPU's state
+   * before one does. Absent where nobody keeps count.
+   */
+  readonly dirtyPages?: Uint8Array;
+  /** Ends this thread's use. The last close of the owner destroys its machines. */
+  close(): void;
+}
 
+/** All of libnvmm's verbs, on one thread, which the vCPUs that it creates belong to. */
+export interface Nvmm extends MachineVerbs {
   vcpuCreate(machine: Machine, cpuid: number): Vcpu;
   vcpuDestroy(machine: Machine, vcpu: Vcpu): void;
   vcpuConfigure(machine: Machine, vcpu: Vcpu, op: number, conf: VcpuConfiguration): void;
@@ -205,26 +230,12 @@ export interface Nvmm {
   vcpuShare(vcpu: Vcpu): VcpuHandle;
   /** Makes the current or next run return STOPPED. The one verb that any thread may call for any vCPU. */
   vcpuStop(vcpu: Vcpu | VcpuHandle): void;
-
-  hvaMap(machine: Machine, hva: number, size: number): void;
-  hvaUnmap(machine: Machine, hva: number, size: number): void;
-  gpaMap(machine: Machine, hva: number, gpa: number, size: number, prot: number): void;
-  gpaUnmap(machine: Machine, hva: number, gpa: number, size: number): void;
   /** Walks the guest's page tables. Throws EFAULT. The address is given as two unsigned 32-bit halves. */
   gvaToGpa(machine: Machine, vcpu: Vcpu, gvaLow: number, gvaHigh: number): { gpa: number; prot: number };
-  gpaToHva(machine: Machine, gpa: number): { hva: number; prot: number };
-
   /** Completes an IO exit through the io callback. */
   assistIo(machine: Machine, vcpu: Vcpu): void;
   /** Completes a MEMORY exit through the mem callback. */
   assistMem(machine: Machine, vcpu: Vcpu): void;
-  ctl(op: number, machid: number): MachineInfo;
-
-  /**
-   * Tells the backend that somebody other than a vCPU (a device, a loader, a debugger) wrote guest memory.
-   * Hardware is coherent and ignores it; the emulator drops what it had decoded from there.
-   */
-  hvaWritten(hva: number, size: number): void;
   /**
    * Asks that runs of this vCPU come back (NONE) once the host's monotonic clock is at `ns` (process.hrtime). Absent
    * where the system alone decides when a guest that computes is interrupted.
@@ -235,21 +246,11 @@ export interface Nvmm {
    * later must be taken before another vCPU of the machine may touch the device.
    */
   portsInPlace?(machine: Machine, vcpu: Vcpu): PortsInPlace;
-  /** What a backend counts of its own, by name (instructions, TLB misses); absent when it counts nothing. */
-  counters?(machine: Machine): Record<string, number>;
   /**
    * From now on this vCPU's time is its count of instructions, and `random` gives the 32-bit words of RDRAND and
    * RDSEED. Absent where instructions can't be counted: hardware counts neither exactly nor the same each time.
    */
   countInstructions?(machine: Machine, vcpu: Vcpu, random: () => number): InstructionTime;
-  /**
-   * A byte for each page of the BackendMemory: 1 when the guest, or somebody who said so (hvaWritten), may have written
-   * there since it was cleared. Who clears it does that while no vCPU runs, and sets all areas of every vCPU's state
-   * before one does. Absent where nobody keeps count.
-   */
-  readonly dirtyPages?: Uint8Array;
-  /** Ends this thread's use. The last close of the owner destroys its machines. */
-  close(): void;
 }
 
 /** Where a backend may put its own tables: a part of the shared memory that is neither RAM nor ROM. */
@@ -272,12 +273,16 @@ export interface BackendOptions {
   tier?: Tier | undefined;
 }
 
-/** What the registry knows about a backend. */
-export interface Backend {
+/** What the registry knows about a backend, for threads without a vCPU. */
+export interface MachineBackend {
   readonly name: 'emulated' | 'kvm' | 'nvmm';
   /** Null when usable, or one sentence that says why it is not and what to do. */
   unavailable(): string | null;
   /** Bytes of private memory for a machine with that many vCPUs and bytes of RAM; 0 for hardware. */
   privateSize(vcpus: number, ram: number): number;
+  open(memory: BackendMemory, options?: BackendOptions): MachineVerbs;
+}
+
+export interface Backend extends MachineBackend {
   open(memory: BackendMemory, options?: BackendOptions): Nvmm;
 }

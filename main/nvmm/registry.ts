@@ -1,4 +1,4 @@
-import type { Backend } from './nvmm.ts';
+import type { Backend, MachineBackend } from './nvmm.ts';
 
 /** What is known of one backend on this host. */
 export interface BackendReport {
@@ -17,7 +17,7 @@ export class BackendUnavailableError extends Error {
 }
 
 /** Asks each backend of the list (best first) whether it works here. */
-export function reportBackends(backends: readonly Backend[]): BackendReport[] {
+export function reportBackends(backends: readonly MachineBackend[]): BackendReport[] {
   return backends.map((backend) => {
     const reason = backend.unavailable();
     return reason === null
@@ -27,7 +27,10 @@ export function reportBackends(backends: readonly Backend[]): BackendReport[] {
 }
 
 /** The backend of that name, or for `auto` the first of the list that works here. */
-export function chooseBackend(backends: readonly Backend[], choice: Backend['name'] | 'auto'): Backend {
+export function chooseBackend<B extends MachineBackend>(
+  backends: readonly B[],
+  choice: Backend['name'] | 'auto',
+): B {
   if (choice !== 'auto') {
     const backend = backends.find((one) => one.name === choice);
     if (backend === undefined) {
@@ -48,7 +51,7 @@ export function chooseBackend(backends: readonly Backend[], choice: Backend['nam
 }
 
 /** For whoever asked for `auto` and got the emulator: what hardware lacks here. Null when there is none to tell of. */
-export function whyEmulated(backends: readonly Backend[], platform: NodeJS.Platform): string | null {
+export function whyEmulated(backends: readonly MachineBackend[], platform: NodeJS.Platform): string | null {
   const hardware = platform === 'linux' ? 'kvm' : 'nvmm';
   const reason = backends.find(({ name }) => name === hardware)?.unavailable() ?? null;
   return reason === null ? null : `${hardware}: ${reason}`;

@@ -3,7 +3,7 @@ import { arch, availableParallelism, freemem, platform, release, totalmem } from
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
-import { backends } from '../machine/backends.ts';
+import { machineBackends } from '../machine/machine-backends.ts';
 import { rootFolder } from '../machine/entry.ts';
 import type { BackendReport } from '../nvmm/registry.ts';
 import { reportBackends } from '../nvmm/registry.ts';
@@ -61,7 +61,7 @@ export function doctorCommand(
 }
 
 function examine(): Report {
-  const reports = reportBackends(backends);
+  const reports = reportBackends(machineBackends);
   const host = [node(), memory(), ...kvm(), electron(), display()];
   return { version, ok: reports.some(({ available }) => available), backends: reports, host };
 }

@@ -249,8 +249,8 @@ class Run {
     const { config, json } = this.options;
     const chosen = config.backend !== 'auto' || config.deterministic !== undefined;
     if (json || chosen || this.machine.status.backend !== 'emulated') return;
-    const { backends } = await import('../machine/backends.ts');
-    const reason = whyEmulated(backends, process.platform);
+    const { machineBackends } = await import('../machine/machine-backends.ts');
+    const reason = whyEmulated(machineBackends, process.platform);
     if (reason !== null) this.streams.errors.write(`Runs emulated. ${reason}\n`);
   }
 
