@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import react from '@vitejs/plugin-react';
 import { defineConfig } from 'electron-vite';
 import type { Plugin } from 'vite';
+import { prebuild } from './main/emulator/prebuilt.ts';
+import { PREBUILT_FILE } from './main/machine/entry.ts';
 
 const root = import.meta.dirname;
 const at = (path: string) => join(root, path);
@@ -29,9 +31,24 @@ function executable(file: string): Plugin {
   };
 }
 
+/** The emulator's handlers, generated now and not at each start. */
+function handlers(): Plugin {
+  return {
+    name: 'vitrine:handlers',
+    generateBundle() {
+      const modules = [...prebuild()].map(([key, bytes]) => [key, Buffer.from(bytes).toString('base64')]);
+      this.emitFile({
+        type: 'asset',
+        fileName: PREBUILT_FILE,
+        source: JSON.stringify(Object.fromEntries(modules)),
+      });
+    },
+  };
+}
+
 export default defineConfig({
   main: {
-    plugins: [executable('out/main/cli.js')],
+    plugins: [executable('out/main/cli.js'), handlers()],
     build: {
       outDir: 'out/main',
       // The same bundle runs in Electron and in the oldest Node that package.json allows.

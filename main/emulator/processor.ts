@@ -9,9 +9,8 @@ import { DELIVER } from './generate/integer/exceptions.ts';
 import { SETTLE } from './generate/unsettled.ts';
 import { Handlers } from './generate/handlers.ts';
 import { reserveUsual } from './generate/usual.ts';
+import { PROCESSOR_GROUPS } from './groups.ts';
 import { Inspector } from './inspector.ts';
-import { sseGroups } from './generate/sse/index.ts';
-import { x87Groups } from './generate/x87/index.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
 import { Access, Failure, Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
@@ -22,7 +21,6 @@ import { ProcessorTime, TSC_HZ } from './processor-time.ts';
 import { DECODED_FEATURES, type CpuidResult } from './system/cpuid.ts';
 import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
-import { translationGroup } from './translate/ways-out.ts';
 import { REGION_INSTRUCTIONS } from './translate/finder.ts';
 import { Translator, TRANSLATING, type Translating } from './translate/translator.ts';
 import { deliver, type EventSource } from './system/interrupts.ts';
@@ -225,7 +223,7 @@ export class Processor {
         clock: (_s, budget) => this.lookAtClock(budget),
         missed: (_s, record, head) => this.translator.missed(record, head),
       },
-      [...sseGroups, ...x87Groups, translationGroup],
+      PROCESSOR_GROUPS,
     );
     const settle = this.handlers.routine(SETTLE);
     cpu.settleFlags = () => settle(cpu.s);

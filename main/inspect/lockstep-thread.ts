@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { messageOf } from '../machine/errors.ts';
+import { loadPrebuilt } from '../machine/prebuilt-handlers.ts';
 import type { LockstepConfig, LockstepResult } from './lockstep.ts';
 import { Lockstep } from './lockstep.ts';
 
@@ -9,6 +10,7 @@ export type FromLockstep = { result: LockstepResult } | { error: string };
 if (parentPort !== null) {
   let message: FromLockstep;
   try {
+    loadPrebuilt();
     message = { result: new Lockstep(workerData as LockstepConfig).run() };
   } catch (error) {
     message = { error: messageOf(error) };

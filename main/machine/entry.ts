@@ -9,6 +9,9 @@ import { Worker } from 'node:worker_threads';
  * below a folder called `main`, which is main/ of the repository or out/main/ of the build.
  */
 
+/** Beside the modules of the build; electron.config.ts writes it. */
+export const PREBUILT_FILE = 'handlers.json';
+
 /** A module that runs in a process of its own. */
 export interface Entry {
   path: string;
@@ -30,6 +33,12 @@ function locate(name: 'process' | 'vcpu' | 'snapshot' | 'lockstep', source = `ma
   const main = mainFolder();
   const built = join(main, `${name}.js`);
   return existsSync(built) ? built : join(main, `${source}.ts`);
+}
+
+/** What the build has generated for the emulator; null: this is no build. */
+export function prebuiltFile(): string | null {
+  const file = join(mainFolder(), PREBUILT_FILE);
+  return existsSync(file) ? file : null;
 }
 
 /** The URL of a file of tsx, which runs the sources of a clone that was not built. */

@@ -19,6 +19,7 @@ import { Pc } from './pc.ts';
 import type { DiskConfig } from './protocol.ts';
 import type { VcpuReport } from './run-loop.ts';
 import { RunLoop } from './run-loop.ts';
+import { loadPrebuilt } from './prebuilt-handlers.ts';
 import { Timeline } from './timeline.ts';
 import { Understudy } from './understudy.ts';
 import type { DeterministicConfig, MachineInput, TimelineEvent } from './timeline-input.ts';
@@ -188,6 +189,7 @@ function exactParts(
   };
 }
 
+loadPrebuilt();
 parentPort?.once('message', (data: VcpuStart) => {
   try {
     start(parentPort!, data);

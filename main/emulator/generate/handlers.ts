@@ -55,6 +55,8 @@ const TABLE_START = 4096;
 
 /** Modules that all who have the same groups share, by what they are. */
 const SHARED = new Map<string, WebAssembly.Module>();
+/** Their code, as it was generated, here or in the build (prebuilt.ts). */
+export const PREBUILT = new Map<string, Uint8Array<ArrayBuffer>>();
 
 /** Handlers that are made together, up to (not with) a slot. */
 interface HandlerSet {
@@ -113,9 +115,14 @@ export class Handlers {
     const key = `${name}: ${this.groups.map((group) => group.name).join()}`;
     let compiled = SHARED.get(key);
     if (compiled === undefined) {
-      const module = new ModuleBuilder();
-      build(module);
-      compiled = new WebAssembly.Module(module.toBytes());
+      let bytes = PREBUILT.get(key);
+      if (bytes === undefined) {
+        const module = new ModuleBuilder();
+        build(module);
+        bytes = module.toBytes();
+        PREBUILT.set(key, bytes);
+      }
+      compiled = new WebAssembly.Module(bytes);
       SHARED.set(key, compiled);
     }
     return this.instantiate(compiled);
@@ -242,6 +249,12 @@ export class Handlers {
     const set = this.sets.find(({ end }) => slot < end)!;
     if (!set.wanted) this.wantedSets.push(set);
     set.wanted = true;
+  }
+
+  /** Makes them as if all had been asked for. */
+  makeAllSets(): void {
+    for (const { end } of this.sets) this.need(end - 1);
+    this.makeSets();
   }
 
   private makeSets(): void {
