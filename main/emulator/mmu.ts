@@ -3,7 +3,7 @@ import { Cr0, Cr4, Efer, type Cpu } from './cpu.ts';
 import { Vector } from './fault.ts';
 import { JumpCache } from './jump-cache.ts';
 import type { PhysicalMap } from './physical.ts';
-import { Area, Field, TLB_ENTRIES, TLB_ENTRY, TlbKind, TlbSet, tlbOffset } from './state.ts';
+import { Area, Field, TLB_ENTRIES, TLB_ENTRY, TLB_STRIDE, TlbKind, TlbSet, tlbOffset } from './state.ts';
 
 /** What an access does: the index of its translation table. */
 export const Access = { READ: TlbKind.READ, WRITE: TlbKind.WRITE, FETCH: TlbKind.FETCH } as const;
@@ -23,8 +23,9 @@ const PROT_OF = [Prot.READ, Prot.WRITE, Prot.EXEC];
 /** Marks an entry of the translation tables that nothing matches. */
 const NO_TAG = 1;
 const PAGE = 4096;
-/** Words of a translation table. */
+/** Words of a translation table's entries, and from one table to the next. */
 const PLACES = 4 * TLB_ENTRIES;
+const STRIDE = TLB_STRIDE / 4;
 /** In place of an entry's place in its table. */
 const NO_PLACE = -1;
 const MANY_PLACES = -2;
@@ -86,8 +87,10 @@ export class Mmu {
     this.dirty = dirty;
     this.writable = new Int32Array(cpu.bytes.length / PAGE).fill(NO_PLACE);
     this.tables = (cpu.s + Area.TLB) >>> 2;
-    const words = TlbSet.COUNT * TlbKind.COUNT * PLACES;
-    for (let i = 0; i < words; i += 4) cpu.words[this.tables + i] = NO_TAG;
+    const end = TlbSet.COUNT * TlbKind.COUNT * STRIDE;
+    for (let table = 0; table < end; table += STRIDE) {
+      for (let at = 0; at < PLACES; at += 4) this.drop(this.tables + table + at);
+    }
     this.jumps = new JumpCache(cpu);
   }
 
@@ -156,10 +159,26 @@ export class Mmu {
       words[at + 1] = high;
       words[at + 2] = host - (low & ~0xfff);
       words[at + 3] = host | (this.pageLarge ? LARGE : 0) | (this.pageGlobal ? GLOBAL : 0);
+      const narrow = this.narrow(at);
+      words[narrow] = high === 0 ? low & ~0xfff : NO_TAG;
+      words[narrow + 1] = host - (low & ~0xfff);
       if (access === Access.WRITE) this.noteWritable(host, at);
       if (this.pageLarge) this.largeIn.add(gigabyte(low, high));
     }
     return host + (low & 0xfff);
+  }
+
+  /** The index of the entry that code of 32 bits has for one, given by its own. */
+  private narrow(at: number): number {
+    const place = at - this.tables;
+    return this.tables + (place & ~(PLACES - 1)) + PLACES + ((place & (PLACES - 1)) >>> 1);
+  }
+
+  /** Nothing matches an entry any more. */
+  private drop(at: number): void {
+    const { words } = this.cpu;
+    words[at] = NO_TAG;
+    words[this.narrow(at)] = NO_TAG;
   }
 
   /** Remembers the place of an entry, which the tables of all rights have in common, for writing to a host page. */
@@ -345,8 +364,7 @@ export class Mmu {
   }
 
   private dropFilled(places: Places): void {
-    const { words } = this.cpu;
-    for (let i = 0; i < places.count; i++) words[places.at[i]] = NO_TAG;
+    for (let i = 0; i < places.count; i++) this.drop(places.at[i]);
     places.count = 0;
   }
 
@@ -359,7 +377,7 @@ export class Mmu {
     for (let set = 0; set < TlbSet.COUNT; set++) {
       for (let kind = 0; kind < TlbKind.COUNT; kind++) {
         const at = (s + tlbOffset(set, kind) + place) >>> 2;
-        if (words[at] === (low & ~0xfff) && words[at + 1] === high) words[at] = NO_TAG;
+        if (words[at] === (low & ~0xfff) && words[at + 1] === high) this.drop(at);
       }
     }
     // A large page has many entries here; a gigabyte is the largest.
@@ -377,14 +395,13 @@ export class Mmu {
       for (let i = 0; i < count; i++) {
         const at = places[i];
         const near = words[at] >>> 30 === low >>> 30 && words[at + 1] === high;
-        if (near && (words[at + 3] & LARGE) !== 0) words[at] = NO_TAG;
+        if (near && (words[at + 3] & LARGE) !== 0) this.drop(at);
       }
     }
   }
 
   /** Takes writing away from every translation to a host page that now holds code. */
   protect(hostPage: number): void {
-    const { words } = this.cpu;
     const known = this.writable[hostPage / PAGE];
     this.writable[hostPage / PAGE] = NO_PLACE;
     if (known === NO_PLACE) return;
@@ -392,7 +409,7 @@ export class Mmu {
     for (let set = 0; set < TlbSet.COUNT; set++) {
       const table = this.writingTable(set);
       for (let at = table + first; at < table + end; at += 4) {
-        if (this.leadsTo(at, hostPage)) words[at] = NO_TAG;
+        if (this.leadsTo(at, hostPage)) this.drop(at);
       }
     }
   }

@@ -243,6 +243,13 @@ export const TLB_ENTRIES = 8192;
 /** 64-bit tag, 32-bit addend (host address minus linear address), 32-bit host page (with flag bits). */
 export const TLB_ENTRY = 16;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY;
+/**
+ * Behind them the same for code of 32 bits, in its order: 32-bit tag, 32-bit addend. A program that jumps about in 8 MiB
+ * finds half of them in a first cache of 32 KiB, where the wide ones fill all of it.
+ */
+export const TLB_NARROW_ENTRY = 8;
+/** From one table to the next: a power of two, so that an entry's table is found with a mask. */
+export const TLB_STRIDE = 2 * TLB_BYTES;
 export const TlbSet = {
   /** Supervisor; the same with EFLAGS.AC set under SMAP; user. Each has read, write and fetch tables. */
   SUPERVISOR: 0,
@@ -265,13 +272,13 @@ export const TSC_FRESH = 1024;
 
 export const Area = {
   TLB: Field.SIZE,
-  JUMP_CACHE: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES,
-  RECORDS: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_BYTES + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY,
+  JUMP_CACHE: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_STRIDE,
+  RECORDS: Field.SIZE + TlbSet.COUNT * TlbKind.COUNT * TLB_STRIDE + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY,
 } as const;
 
 /** Offset of one translation table from the vCPU's block. */
 export function tlbOffset(set: number, kind: number): number {
-  return Area.TLB + (set * TlbKind.COUNT + kind) * TLB_BYTES;
+  return Area.TLB + (set * TlbKind.COUNT + kind) * TLB_STRIDE;
 }
 
 /** Records at the start of their area that no block has: three of an instruction that is stepped or is none, a spare one. */

@@ -17,7 +17,7 @@ import { Flags } from './flags.ts';
 import { Addressing, Context, type Form } from './form.ts';
 import { headAt, setCodeBase } from './jump-cache.ts';
 import { HANDLER } from './runtime.ts';
-import { tlbEntryIn, tlbHit, tlbHost } from './tlb.ts';
+import { tlbFor, tlbHit, type TlbProbe } from './tlb.ts';
 
 /** A segment of an access: a fixed one (0-5), or the instruction's memory operand's. */
 export type SegmentChoice = number | 'operand';
@@ -50,6 +50,8 @@ export class Emitter {
   readonly d: I32;
   /** The arithmetic flags. */
   readonly flags: Flags;
+  /** How translation tables are looked into. */
+  readonly tlb: TlbProbe;
   private readonly callees: Callees;
   protected offsetCache: I64 | undefined;
 
@@ -62,6 +64,7 @@ export class Emitter {
   ) {
     this.f = f;
     this.form = form;
+    this.tlb = tlbFor(form.codeSize);
     this.callees = callees;
     this.s = f.parameter('i32', 0);
     this.d = record ?? f.parameter('i32', 1);
@@ -383,8 +386,8 @@ export class Emitter {
     const host = f.local('i32');
     const entry = this.tlbEntry(linear, Field.TLB_READ);
     f.if(
-      tlbHit(entry, linear, bytes),
-      () => f.set(host, tlbHost(entry, linear)),
+      tlbHit(this.tlb, entry, linear, bytes),
+      () => f.set(host, this.tlb.host(entry, linear)),
       () => {
         this.prepareSlow(linear, segment);
         f.set(host, call(this.callees('readSlow'), 'i32', this.s, i32.const(bytes)));
@@ -405,8 +408,8 @@ export class Emitter {
     const linear = f.let(this.linear(offset, bytes, segment, true));
     const entry = this.tlbEntry(linear, Field.TLB_WRITE);
     f.if(
-      tlbHit(entry, linear, bytes),
-      () => put(tlbHost(entry, linear), 0),
+      tlbHit(this.tlb, entry, linear, bytes),
+      () => put(this.tlb.host(entry, linear), 0),
       () => {
         this.prepareSlow(linear, segment);
         put(this.s, Field.ACCESS_DATA);
@@ -425,9 +428,9 @@ export class Emitter {
     const slow = f.local('i32');
     const entry = this.tlbEntry(linear, Field.TLB_WRITE);
     f.if(
-      tlbHit(entry, linear, bytes),
+      tlbHit(this.tlb, entry, linear, bytes),
       () => {
-        f.set(host, tlbHost(entry, linear));
+        f.set(host, this.tlb.host(entry, linear));
         f.set(slow, i32.const(0));
       },
       () => {
@@ -445,7 +448,7 @@ export class Emitter {
 
   /** The entry for an address in the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */
   tlbEntry(linear: I64, table: number): I32 {
-    return tlbEntryIn(this.f, linear, this.tableAddress(table));
+    return this.tlb.entryIn(this.f, linear, this.tableAddress(table));
   }
 
   /** Address of the current translation table: `table` is Field.TLB_READ or TLB_WRITE. */

@@ -15,7 +15,7 @@ import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { call, type FunctionBuilder } from '../wasm/module.ts';
 import type { Callees } from './emitter.ts';
 import type { LibraryRoutine, SemanticsGroup } from './semantics.ts';
-import { tlbEntryIn, tlbHit, tlbHost } from './tlb.ts';
+import { tlbHit, wideTlb } from './tlb.ts';
 
 /** What a jump calls whose head is not that of its address. */
 export const OTHER_HEAD = 'otherHead';
@@ -53,9 +53,9 @@ const otherHead: LibraryRoutine = {
     takeFrom(0);
     f.if(isOld(f, s, head), () => {
       const fetch = i32.add(i32.load(s, Field.TLB_READ), TLB_BYTES * (TlbKind.FETCH - TlbKind.READ));
-      const translation = tlbEntryIn(f, linear, fetch);
-      f.if(i32.eqz(tlbHit(translation, linear, 1)), () => f.return(i32.const(0)));
-      const page = i32.and(tlbHost(translation, linear), -4096);
+      const translation = wideTlb.entryIn(f, linear, fetch);
+      f.if(i32.eqz(tlbHit(wideTlb, translation, linear, 1)), () => f.return(i32.const(0)));
+      const page = i32.and(wideTlb.host(translation, linear), -4096);
       f.if(i32.ne(page, i32.load(head, Record.HOST)), () => f.return(i32.const(0)));
       f.store32(head, i32.load(s, Field.JUMP_GENERATION), Record.GENERATION);
     });

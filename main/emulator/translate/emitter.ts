@@ -1,6 +1,6 @@
 import { Emitter, type Callees, type SegmentChoice, type SlotPlace } from '../generate/emitter.ts';
 import { Addressing, type Form } from '../generate/form.ts';
-import { tlbHit, tlbHost } from '../generate/tlb.ts';
+import { tlbHit } from '../generate/tlb.ts';
 import { Field, Leave, Record, SegmentIndex, Slot } from '../state.ts';
 import { i32, i64, type I32, type I64 } from '../wasm/expression.ts';
 import { jumpTarget } from './finder.ts';
@@ -298,12 +298,12 @@ export class TranslationEmitter extends Emitter {
         f.set(region.target, this.d);
         f.break(region.leaving);
       };
-      const opened = region.windows.openAt(place, linear, bytes, writing, missed);
+      const opened = region.windows.openAt(this.tlb, place, linear, bytes, writing, missed);
       if (opened !== undefined) return opened;
     }
     const entry = this.tlbEntry(linear, writing ? Field.TLB_WRITE : Field.TLB_READ);
-    f.if(i32.eqz(tlbHit(entry, linear, bytes)), () => this.handOver());
-    return f.let(tlbHost(entry, linear));
+    f.if(i32.eqz(tlbHit(this.tlb, entry, linear, bytes)), () => this.handOver());
+    return f.let(this.tlb.host(entry, linear));
   }
 
   override readable(offset: I64, bytes: number, segment: SegmentChoice): I32 {

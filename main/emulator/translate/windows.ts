@@ -1,4 +1,4 @@
-import { tlbEntryIn, tlbHost, tlbHitUpTo } from '../generate/tlb.ts';
+import type { TlbProbe } from '../generate/tlb.ts';
 import { Slot } from '../state.ts';
 import { i32, i64, LocalHole, NumberHole, type I32, type I64, type Local } from '../wasm/expression.ts';
 import type { FunctionBuilder } from '../wasm/module.ts';
@@ -122,7 +122,14 @@ export class Windows {
   }
 
   /** Opens a window at a place, whose linear address is bound; undefined where none can be. `missed` leaves. */
-  openAt(place: Place, linear: I64, bytes: number, writes: boolean, missed: () => void): I32 | undefined {
+  openAt(
+    tlb: TlbProbe,
+    place: Place,
+    linear: I64,
+    bytes: number,
+    writes: boolean,
+    missed: () => void,
+  ): I32 | undefined {
     const { f } = this;
     const { base, version, distance } = place;
     const current = version === (this.versions[base] ?? 0);
@@ -136,9 +143,9 @@ export class Windows {
       toLast: new NumberHole('i64'),
     };
     const low = f.let(i64.add(linear, window.toLow));
-    const entry = tlbEntryIn(f, low, window.table);
-    f.if(i32.eqz(tlbHitUpTo(entry, i64.add(low, window.toLast))), missed);
-    f.set(host, tlbHost(entry, linear));
+    const entry = tlb.entryIn(f, low, window.table);
+    f.if(i32.eqz(tlb.hitUpTo(entry, i64.add(low, window.toLast))), missed);
+    f.set(host, tlb.host(entry, linear));
     this.open.push(window);
     this.all.push(window);
     return host;

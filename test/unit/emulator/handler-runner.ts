@@ -44,9 +44,10 @@ import { hostVendor } from '../../differential/vendor.ts';
 
 const S = 0x10000;
 const RECORDS = S + Area.RECORDS;
-const WINDOW_AT = 0x80000;
-const CODE_AT = 0x90000;
-const MEMORY_PAGES = 32;
+/** The rest of the memory is behind room for the records of one case. */
+const WINDOW_AT = (RECORDS & ~0xffff) + 0x20000;
+const CODE_AT = WINDOW_AT + 0x10000;
+const MEMORY_PAGES = CODE_AT / 0x10000 + 1;
 const PAGE = 4096;
 const PAGE_FAULT = 14;
 /** User mode, instruction fetch. */

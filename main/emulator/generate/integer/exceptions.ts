@@ -3,7 +3,7 @@ import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../
 import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
 import type { FunctionBuilder } from '../../wasm/module.ts';
 import { Emitter, type Callees } from '../emitter.ts';
-import { tlbEntryIn, tlbHit, tlbHost } from '../tlb.ts';
+import { tlbHit, wideTlb } from '../tlb.ts';
 import { arithmeticFlags } from '../flags.ts';
 import { Context, plainForm } from '../form.ts';
 import type { LibraryRoutine, SemanticsGroup } from '../semantics.ts';
@@ -47,9 +47,9 @@ const giveUpIf = (f: FunctionBuilder, condition: I32): void => f.if(condition, (
 /** Where the kernel's translation table has all of some bytes; gives up where it doesn't. */
 function hostOf(c: Emitter, linear: I64, bytes: number, kind: number): I32 {
   const { f } = c;
-  const entry = tlbEntryIn(f, linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, kind)));
-  giveUpIf(f, i32.eqz(tlbHit(entry, linear, bytes)));
-  return f.let(tlbHost(entry, linear));
+  const entry = wideTlb.entryIn(f, linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, kind)));
+  giveUpIf(f, i32.eqz(tlbHit(wideTlb, entry, linear, bytes)));
+  return f.let(wideTlb.host(entry, linear));
 }
 
 const readable = (c: Emitter, linear: I64, bytes: number): I32 =>

@@ -3,7 +3,7 @@ import { Field, Segment, SegmentIndex, TlbKind, TlbSet, tlbOffset } from '../../
 import { i32, i64, type I32, type I64 } from '../../wasm/expression.ts';
 import type { Emitter } from '../emitter.ts';
 import { Context } from '../form.ts';
-import { tlbEntryIn, tlbHit, tlbHost } from '../tlb.ts';
+import { tlbHit, wideTlb } from '../tlb.ts';
 
 /** The flat model of today's kernels, whose segments say no more than that: what its quick cases share. */
 
@@ -69,9 +69,9 @@ export function descriptorOf(c: Emitter, selector: I32): I64 {
   const inside = i32.le_u(i32.or(at, 7), i32.and(c.field32(Field.GDT_LIMIT), 0xffff));
   f.if(i32.and(inside, without(selector, IN_LDT)), () => {
     const linear = f.let(i64.add(c.field64(Field.GDT_BASE), i64.extend_u(at)));
-    const entry = tlbEntryIn(f, linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, TlbKind.READ)));
-    f.if(tlbHit(entry, linear, 8), () => {
-      f.set(found, i64.load(tlbHost(entry, linear)));
+    const entry = wideTlb.entryIn(f, linear, i32.add(c.s, tlbOffset(TlbSet.SUPERVISOR, TlbKind.READ)));
+    f.if(tlbHit(wideTlb, entry, linear, 8), () => {
+      f.set(found, i64.load(wideTlb.host(entry, linear)));
     });
   });
   return found;

@@ -2,7 +2,7 @@ import { helperNumber } from '../../helpers.ts';
 import { Field } from '../../state.ts';
 import { i32, i64, select, type I32, type I64 } from '../../wasm/expression.ts';
 import { cut, type Emitter, type SegmentChoice } from '../emitter.ts';
-import { tlbHit, tlbHost } from '../tlb.ts';
+import { tlbHit } from '../tlb.ts';
 import { condition, flagsSubtract } from '../flags.ts';
 import { Addressing } from '../form.ts';
 import type { Semantics, SemanticsGroup } from '../semantics.ts';
@@ -90,8 +90,8 @@ function pageRun(c: Emitter, offset: I64, segment: SegmentChoice, writing: boole
   const inPage = i64.sub(i64.const(4096), i64.and(linear, 4095));
   return {
     elements: f.let(i64.shr_u(inPage, Math.log2(bytes))),
-    host: f.let(tlbHost(entry, linear)),
-    hit: tlbHit(entry, linear, 1),
+    host: f.let(c.tlb.host(entry, linear)),
+    hit: tlbHit(c.tlb, entry, linear, 1),
   };
 }
 
