@@ -97,6 +97,7 @@ it('keeps the entries of 32-bit code what the wide ones are', () => {
     else if (what === 1) mmu.flushLocal();
     else if (what === 2) mmu.flushPage([0, GIB, -GIB][random.below(3)] + page * PAGE);
     else if (what === 3) {
+      mmu.translate(page * PAGE, Access.WRITE, false, TlbSet.SUPERVISOR);
       code.add(RAM + page * PAGE);
       mmu.protect(RAM + page * PAGE);
     } else code.clear();
