@@ -1,18 +1,20 @@
 import { DebugKind, Exit } from '../nvmm/constants.ts';
 import type { DebugConf } from '../nvmm/nvmm.ts';
-import { Blocks, BLOCK_MAXIMUM, Reach } from './blocks.ts';
+import { Blocks, BLOCK_MAXIMUM } from './blocks.ts';
 import { Attrib, Cpu, Cr0, Efer, Eflags } from './cpu.ts';
 import { Decoder } from './decoder/decoder.ts';
-import { GuestExit, GuestFault, hasErrorCode, Vector } from './fault.ts';
+import { Events } from './events.ts';
+import { noExit, stopFor } from './exit-record.ts';
+import { GuestExit, GuestFault, Vector } from './fault.ts';
 import { codeSizeOf } from './generate/form.ts';
-import { DELIVER } from './generate/integer/exceptions.ts';
 import { SETTLE } from './generate/unsettled.ts';
 import { Handlers } from './generate/handlers.ts';
 import { reserveUsual } from './generate/usual.ts';
 import { PROCESSOR_GROUPS } from './groups.ts';
 import { Inspector } from './inspector.ts';
 import { LinearMemory, type PhysicalFallback } from './linear.ts';
-import { Access, Failure, Mmu } from './mmu.ts';
+import { Locator } from './locator.ts';
+import { Mmu } from './mmu.ts';
 import type { PhysicalMap } from './physical.ts';
 import { EmulatedPorts } from './ports-in-place.ts';
 import { SlowAccess } from './slow-access.ts';
@@ -23,7 +25,6 @@ import { Debug } from './system/debug.ts';
 import { runHelper } from './system/dispatch.ts';
 import { REGION_INSTRUCTIONS } from './translate/finder.ts';
 import { Translator, TRANSLATING, type Translating } from './translate/translator.ts';
-import { deliver, type EventSource } from './system/interrupts.ts';
 
 /** Taken once: in Node the global is a getter, which costs more than the time itself. */
 const clock = performance;
@@ -48,10 +49,6 @@ const OVERSHOOT = REGION_INSTRUCTIONS + 2 * BLOCK_MAXIMUM;
 /** Milliseconds after which a run returns with NONE: NVMM's host time slice, which VMMs rely on. */
 const RUN_MILLISECONDS = 1;
 
-/** Injected or raised exceptions that do not set RF in the saved flags (nvmm.md 6.7). */
-const WITHOUT_RF: ReadonlySet<number> = new Set([Vector.DB, Vector.OF, Vector.DF, Vector.MC, Vector.BP]);
-const CONTRIBUTORY: ReadonlySet<number> = new Set([0, 10, 11, 12, 13]);
-
 /** What a processor needs of the machine around it. */
 export interface Surroundings {
   readonly physical: PhysicalMap;
@@ -70,45 +67,6 @@ export interface Surroundings {
   configuredCpuid(leaf: number, own: CpuidResult): CpuidResult | null;
 }
 
-/** An exit as the processor finds it; the driver writes it into the nvmm_vcpu_exit. */
-export interface ExitRecord {
-  reason: number;
-  gpa: number;
-  prot: number;
-  in: boolean;
-  port: number;
-  segment: number;
-  /** Bytes. */
-  addressSize: number;
-  operandSize: number;
-  rep: boolean;
-  string: boolean;
-  msr: number;
-  valueLow: number;
-  valueHigh: number;
-  /** Address of the next instruction. */
-  nextLow: number;
-  nextHigh: number;
-  hwcode: number;
-  /** DEBUG: see VcpuExit. */
-  kind: number;
-  index: number;
-  address: number;
-  write: boolean;
-  vector: number;
-  error: number;
-}
-
-interface PendingEvent {
-  vector: number;
-  /** -1: none is pushed. */
-  error: number;
-  source: EventSource;
-  resume: boolean;
-  /** A debugger has been told of it already. */
-  announced?: boolean;
-}
-
 /** One x86-64 processor: the run loop around the generated code, exceptions, events and time. */
 export class Processor {
   readonly cpu: Cpu;
@@ -120,34 +78,13 @@ export class Processor {
   readonly debug: Debug;
   readonly inspector: Inspector;
   readonly ports: EmulatedPorts;
+  readonly events: Events;
+  private readonly locator: Locator;
   readonly cpuid: number;
   private readonly world: Surroundings;
 
   /** The exit that is being recorded. */
-  readonly exit: ExitRecord = {
-    reason: Exit.NONE,
-    gpa: 0,
-    prot: 0,
-    in: false,
-    port: 0,
-    segment: 0,
-    addressSize: 0,
-    operandSize: 0,
-    rep: false,
-    string: false,
-    msr: 0,
-    valueLow: 0,
-    valueHigh: 0,
-    nextLow: 0,
-    nextHigh: 0,
-    hwcode: 0,
-    kind: 0,
-    index: 0,
-    address: 0,
-    write: false,
-    vector: 0,
-    error: -1,
-  };
+  readonly exit = noExit();
   /** A retired instruction (HLT, a TPR write) wants this exit; NONE otherwise. */
   exitAfter: number = Exit.NONE;
 
@@ -155,8 +92,6 @@ export class Processor {
   nmiWindow = false;
   /** The next instruction runs in an interrupt shadow. */
   shadow = false;
-  /** An event whose delivery was interrupted by an exit, or that was injected and waits for the run. */
-  pendingEvent: PendingEvent | null = null;
   /** TPR writes exit. */
   tprExits = false;
 
@@ -183,9 +118,6 @@ export class Processor {
   private ranNs = 0;
   private readonly counters: Float64Array;
   private stepping = false;
-  private readonly deliver32: (...numbers: number[]) => number;
-  private readonly deliver64: (...numbers: number[]) => number;
-  private nextPageRip = 0;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -219,7 +151,7 @@ export class Processor {
         modifyCommit: (_s, bytes) => slow.commit(bytes),
         helper: (_s, record, number) => this.helper(record, number),
         ending: (_s, record, number) => this.ending(record, number),
-        find: () => this.find(),
+        find: () => (this.inspector.hasCode || this.intWindow ? 0 : this.locator.find()),
         clock: (_s, budget) => this.lookAtClock(budget),
         missed: (_s, record, head) => this.translator.missed(record, head),
       },
@@ -227,8 +159,7 @@ export class Processor {
     );
     const settle = this.handlers.routine(SETTLE);
     cpu.settleFlags = () => settle(cpu.s);
-    this.deliver32 = this.handlers.routine(DELIVER[32]);
-    this.deliver64 = this.handlers.routine(DELIVER[64]);
+    this.events = new Events(this);
     const decoder = new Decoder(DECODED_FEATURES);
     reserveUsual(this.handlers, decoder);
     this.blocks = new Blocks(
@@ -246,6 +177,9 @@ export class Processor {
         this.translator.forget();
       },
       translating.runs,
+    );
+    this.locator = new Locator(cpu, this.mmu, this.blocks, this.inspector, (gpa, prot) =>
+      this.memoryExit(gpa, prot),
     );
     this.translator = new Translator(cpu, this.handlers, this.blocks, translating);
     this.blocks.onDrop = (record) => this.translator.release(record);
@@ -358,110 +292,6 @@ export class Processor {
     this.mmu.jumps.forgetOnLimit(this.cpu.limit(SegmentIndex.CS), this.cpu.base(SegmentIndex.CS));
   }
 
-  /** The record of the code at RIP, or the Leave code of what happened instead. */
-  private locate(single: boolean): number {
-    const { cpu, mmu } = this;
-    const context = cpu.get(Field.CONTEXT);
-    const low = cpu.get(Field.RIP);
-    const high = cpu.high(Field.RIP);
-    const user = cpu.cpl === 3;
-    let linear: number;
-    let limit = 16;
-    if (cpu.code64) {
-      if (!cpu.isCanonical(Field.RIP)) return this.locateFault(Vector.GP, 0);
-      linear = high * TWO_32 + (low >>> 0);
-    } else {
-      const last = cpu.limit(SegmentIndex.CS);
-      if (low >>> 0 > last) return this.locateFault(Vector.GP, 0);
-      limit = last - (low >>> 0) + 1;
-      linear = ((low >>> 0) + cpu.base(SegmentIndex.CS)) % TWO_32;
-    }
-    if (cpu.code64) limit = TWO_32;
-    const host = mmu.translate(linear, Access.FETCH, user, cpu.tlbSet);
-    if (host < 0) return this.locateFailed();
-
-    const linearLow = linear | 0;
-    const pageOffset = linearLow & 0xfff;
-    const baseLow = (low >>> 0) - pageOffset;
-    cpu.set64(
-      Field.SLOTS + 8 * Slot.CODE_BASE,
-      baseLow | 0,
-      cpu.code64 ? (high - (baseLow < 0 ? 1 : 0)) | 0 : 0,
-    );
-    this.nextPageRip = linear - pageOffset + 4096;
-    const record = single
-      ? this.blocks.single(host, context, limit, this.nextPage)
-      : this.blocks.find(host, context, limit, this.nextPage);
-    if (record < 0) return this.locateFailed();
-    if (!single) this.connect(record, linearLow, Math.floor(linear / TWO_32) | 0);
-    return record;
-  }
-
-  /** The record for RIP, for generated code that goes on there; 0 when the run loop has to look around first. */
-  private find(): number {
-    const { cpu, inspector } = this;
-    if (inspector.hasCode || this.intWindow) return 0;
-    if (cpu.get(Field.LINK_FROM) !== 0) this.noteLinkPage();
-    // What is wrong with it the run loop finds again.
-    return Math.max(0, this.locate(false));
-  }
-
-  private readonly nextPage = (): number => {
-    const { cpu } = this;
-    const at = cpu.longMode ? this.nextPageRip : this.nextPageRip % TWO_32;
-    if (at >= 2 ** 47 && cpu.longMode) {
-      cpu.set(Field.FAULT_VECTOR, Vector.GP);
-      cpu.set(Field.FAULT_ERROR, 0);
-      this.mmu.failure = Failure.FAULT;
-      return -1;
-    }
-    return this.mmu.translate(at, Access.FETCH, cpu.cpl === 3, cpu.tlbSet);
-  };
-
-  private locateFault(vector: number, error: number): number {
-    this.cpu.set(Field.FAULT_VECTOR, vector);
-    this.cpu.set(Field.FAULT_ERROR, error);
-    return -Leave.FAULT;
-  }
-
-  private locateFailed(): number {
-    if (this.mmu.failure === Failure.FAULT) return -Leave.FAULT;
-    this.exit.reason = Exit.MEMORY;
-    this.exit.gpa = this.mmu.exitGpa;
-    this.exit.prot = this.mmu.exitProt;
-    return -Leave.EXIT;
-  }
-
-  /** Lets later jumps find the block without us: the jump cache, and a link from the jump that led here. */
-  private connect(record: number, linearLow: number, linearHigh: number): void {
-    const { cpu, blocks } = this;
-    if (blocks.reach === Reach.ONCE) return;
-    if (this.inspector.isCodePage(linearHigh * TWO_32 + (linearLow >>> 0))) return;
-    this.mmu.rememberJump(linearLow, linearHigh, record, blocks.reach === Reach.CACHE);
-    if (blocks.reach === Reach.CACHE) return;
-    const from = cpu.get(Field.LINK_FROM);
-    if (from === 0 || !this.blocks.isLinkable(from)) return;
-    // Only within a linear page: a link must hold whatever the other page is mapped to later.
-    if (this.linkPage === linearLow >>> 12 && this.linkHigh === linearHigh) {
-      cpu.words[(from + Record.LINK) >>> 2] = record;
-    }
-  }
-  private linkPage = 0;
-  private linkHigh = 0;
-
-  /** Notes in which linear page the jump stands that asks for a link: before locate() moves CODE_BASE. */
-  private noteLinkPage(): void {
-    const { cpu } = this;
-    const base = Field.SLOTS + 8 * Slot.CODE_BASE;
-    if (cpu.code64) {
-      this.linkPage = cpu.get(base) >>> 12;
-      this.linkHigh = cpu.high(base);
-    } else {
-      this.linkPage = ((cpu.get(base) + cpu.get(cpu.baseField(SegmentIndex.CS))) | 0) >>> 12;
-      this.linkHigh = 0;
-    }
-  }
-
   // ---- The run loop -------------------------------------------------------------------------------------
 
   /** Runs the guest until something is recorded in `exit`. */
@@ -531,34 +361,24 @@ export class Processor {
     const { inspector } = this;
     // An assist has run an instruction that touched watched memory.
     if (inspector.hit !== null) return this.stopWatched();
-    if (!this.pendingEvent) return false;
+    if (!this.events.waits) return false;
     inspector.recording = true;
-    const delivered = this.deliverPending();
+    this.cpu.set(Field.SHADOW_AT, NO_SHADOW);
+    const delivered = this.events.deliverPending();
     inspector.recording = false;
     if (!delivered) {
       inspector.hit = null;
       return true;
     }
     if (inspector.hit !== null) return this.stopWatched();
-    if (inspector.step) this.stop(DebugKind.STEP, 0, inspector.codeAddress, false);
+    if (inspector.step) stopFor(this.exit, DebugKind.STEP, 0, inspector.codeAddress, false);
     return inspector.step;
-  }
-
-  private stop(kind: number, index: number, address: number, write: boolean): void {
-    const { exit } = this;
-    exit.reason = Exit.DEBUG;
-    exit.kind = kind;
-    exit.index = index;
-    exit.address = address;
-    exit.write = write;
-    exit.vector = 0;
-    exit.error = -1;
   }
 
   private stopWatched(): true {
     const { index, address, write } = this.inspector.hit!;
     this.inspector.hit = null;
-    this.stop(DebugKind.WATCHPOINT, index, address, write);
+    stopFor(this.exit, DebugKind.WATCHPOINT, index, address, write);
     return true;
   }
 
@@ -568,7 +388,7 @@ export class Processor {
     const address = this.inspector.codeAddress;
     const index = this.inspector.breakpointAt(address);
     if (index < 0) return false;
-    this.stop(DebugKind.BREAKPOINT, index, address, false);
+    stopFor(this.exit, DebugKind.BREAKPOINT, index, address, false);
     return true;
   }
 
@@ -587,7 +407,7 @@ export class Processor {
       this.stopWatched();
       return false;
     }
-    if (inspector.step) this.stop(DebugKind.STEP, 0, inspector.codeAddress, false);
+    if (inspector.step) stopFor(this.exit, DebugKind.STEP, 0, inspector.codeAddress, false);
     return again && !inspector.step;
   }
 
@@ -597,7 +417,7 @@ export class Processor {
     if (!inspector.turnedBack) return false;
     inspector.turnedBack = false;
     this.exit.reason = Exit.NONE;
-    if (!this.pendingEvent) return this.stepInspected();
+    if (!this.events.waits) return this.stepInspected();
     // It was the delivery of an exception that touched watched memory.
     return !this.begin();
   }
@@ -702,10 +522,10 @@ export class Processor {
   }
 
   private runOn(): boolean {
-    if (this.cpu.get(Field.LINK_FROM) !== 0) this.noteLinkPage();
+    if (this.cpu.get(Field.LINK_FROM) !== 0) this.locator.noteLinkPage();
     // In a shadow that an armed window waits for, one instruction has to be run alone.
     if (this.intWindow && this.inShadow()) return this.step();
-    const record = this.locate(false);
+    const record = this.locator.locate(false);
     if (record < 0) return this.left(-record, 0);
     return this.left(this.handlers.enter(this.cpu.s, record), 1);
   }
@@ -719,7 +539,7 @@ export class Processor {
     cpu.set(Field.SHADOW_AT, cpu.get(Field.SHADOW_AT) === budget ? 0 : NO_SHADOW);
     cpu.set(Field.LINK_FROM, 0);
     this.heldBudget = budget;
-    const record = this.locate(true);
+    const record = this.locator.locate(true);
     const again = record < 0 ? this.left(-record, 0) : this.left(this.handlers.enter(cpu.s, record), 1);
     this.heldBudget = 0;
     const shadowAt = cpu.get(Field.SHADOW_AT);
@@ -737,7 +557,7 @@ export class Processor {
         return true;
       case Leave.RETIRED:
         // Stepping looks at this itself.
-        if (!this.stepping && this.debug.afterTransfer()) return this.trap(Vector.DB);
+        if (!this.stepping && this.debug.afterTransfer()) return this.events.trap(Vector.DB);
         if (this.exitAfter === Exit.NONE) return true;
         exit.reason = this.exitAfter;
         return false;
@@ -758,7 +578,7 @@ export class Processor {
         if (ran) this.leaveRecord();
         // What the instruction touched before it faulted has not happened.
         this.inspector.hit = null;
-        return this.raise(cpu.get(Field.FAULT_VECTOR), cpu.get(Field.FAULT_ERROR));
+        return this.events.raise(cpu.get(Field.FAULT_VECTOR), cpu.get(Field.FAULT_ERROR));
       default:
         throw new Error(`generated code left with ${code}`);
     }
@@ -783,7 +603,7 @@ export class Processor {
   private step(): boolean {
     const { cpu, debug } = this;
     const flags = cpu.get(Field.EFLAGS);
-    if (debug.active && (flags & Eflags.RF) === 0 && debug.hitsCode()) return this.raise(Vector.DB, 0);
+    if (debug.active && (flags & Eflags.RF) === 0 && debug.hitsCode()) return this.events.raise(Vector.DB, 0);
     const budget = cpu.get(Field.BUDGET);
     const shadowed = this.inShadow();
     this.heldBudget = budget;
@@ -800,7 +620,7 @@ export class Processor {
     debug.hits = 0;
     debug.suppressTrap = false;
     debug.keepsRf = false;
-    const record = this.locate(true);
+    const record = this.locator.locate(true);
     const code = record < 0 ? -record : this.handlers.enter(cpu.s, record);
     const again = this.left(code, record < 0 ? 0 : 1);
     this.stepping = false;
@@ -816,88 +636,11 @@ export class Processor {
     if (flags & Eflags.RF && !debug.keepsRf) cpu.set(Field.EFLAGS, cpu.get(Field.EFLAGS) & ~Eflags.RF);
     const trap = debug.afterStep((flags & Eflags.TF) !== 0 && !casts);
     if (!trap) return again;
-    return this.trap(Vector.DB) && again;
+    return this.events.trap(Vector.DB) && again;
   }
 
   get isStepping(): boolean {
     return this.stepping;
-  }
-
-  // ---- Exceptions and events ----------------------------------------------------------------------------
-
-  /** Raises an exception at RIP; false when the machine shuts down or an exit came in between. */
-  raise(vector: number, error: number): boolean {
-    const code = hasErrorCode(vector) ? error : -1;
-    const resume = !WITHOUT_RF.has(vector) || vector === Vector.DB;
-    if (this.deliverQuickly(vector, code, resume)) return true;
-    return this.deliverEvent({ vector, error: code, source: 'exception', resume });
-  }
-
-  /** What nobody looks at is delivered by generated code, if that can do it. */
-  private deliverQuickly(vector: number, error: number, resume: boolean): boolean {
-    const { cpu, inspector } = this;
-    if (inspector.exceptions !== 0 || inspector.recording || this.debug.active || this.stepping) return false;
-    const quick = cpu.code64 ? this.deliver64 : this.deliver32;
-    return quick(cpu.s, vector, error, resume ? Eflags.RF : 0) !== 0;
-  }
-
-  private trap(vector: number): boolean {
-    return this.deliverEvent({ vector, error: -1, source: 'exception', resume: false });
-  }
-
-  /** Takes an injected event: it is delivered when the run begins. */
-  inject(vector: number, error: number, source: EventSource): void {
-    this.pendingEvent = {
-      vector,
-      error: source === 'exception' && hasErrorCode(vector) ? error : -1,
-      source,
-      resume: source === 'exception' && !WITHOUT_RF.has(vector),
-    };
-  }
-
-  private deliverPending(): boolean {
-    const event = this.pendingEvent!;
-    this.pendingEvent = null;
-    this.cpu.set(Field.SHADOW_AT, NO_SHADOW);
-    if (event.source === 'external' && event.vector === Vector.NMI) this.nmiBlocked = true;
-    return this.deliverEvent(event);
-  }
-
-  /** Delivers, with what follows from faults on the way (SDM vol. 3, 6.15, interrupt 8). */
-  private deliverEvent(first: PendingEvent): boolean {
-    let event = first;
-    for (;;) {
-      if (this.announces(event)) return false;
-      try {
-        deliver(this, event.vector, event.error, event.source, event.resume);
-        this.cpu.set(Field.LINK_FROM, 0);
-        return true;
-      } catch (reason) {
-        if (reason instanceof GuestExit) {
-          this.pendingEvent = event;
-          return false;
-        }
-        if (!(reason instanceof GuestFault)) throw reason;
-        const next = combine(event, reason);
-        if (next === null) {
-          this.exit.reason = Exit.SHUTDOWN;
-          return false;
-        }
-        event = next;
-      }
-    }
-  }
-
-  /** Whether a debugger is told before this event is delivered: the exit is recorded, and the event waits. */
-  private announces(event: PendingEvent): boolean {
-    const { exceptions } = this.inspector;
-    if (exceptions === 0 || event.source !== 'exception' || event.announced) return false;
-    if (((exceptions >>> event.vector) & 1) === 0) return false;
-    this.pendingEvent = { ...event, announced: true };
-    this.stop(DebugKind.EXCEPTION, 0, this.inspector.codeAddress, false);
-    this.exit.vector = event.vector;
-    this.exit.error = event.error;
-    return true;
   }
 
   // ---- What the system does -----------------------------------------------------------------------------
@@ -978,21 +721,4 @@ export class Processor {
 
 function cpu8(cpu: Cpu, address: number): number {
   return cpu.bytes[address];
-}
-
-/** What a fault during the delivery of an event leads to: the fault, a double fault, or null for shutdown. */
-function combine(event: PendingEvent, fault: GuestFault): PendingEvent | null {
-  const second: PendingEvent = {
-    vector: fault.vector,
-    error: hasErrorCode(fault.vector) ? fault.error : -1,
-    source: 'exception',
-    resume: true,
-  };
-  if (event.source !== 'exception') return second;
-  if (event.vector === Vector.DF) return null;
-  const contributes = CONTRIBUTORY.has(fault.vector) || fault.vector === Vector.PF;
-  const double =
-    (CONTRIBUTORY.has(event.vector) && CONTRIBUTORY.has(fault.vector)) ||
-    (event.vector === Vector.PF && contributes);
-  return double ? { vector: Vector.DF, error: 0, source: 'exception', resume: false } : second;
 }

@@ -82,7 +82,7 @@ export function interruptBits(p: Processor): number {
     (p.shadow ? Intr.INT_SHADOW : 0) |
     (p.intWindow ? Intr.INT_WINDOW_EXITING : 0) |
     (p.nmiWindow || p.nmiBlocked ? Intr.NMI_WINDOW_EXITING : 0) |
-    (p.pendingEvent ? Intr.EVT_PENDING : 0)
+    (p.events.waits ? Intr.EVT_PENDING : 0)
   );
 }
 

@@ -152,7 +152,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
     const { vector } = event;
     if (event.type === EventType.INTR) {
       if (vector === 2) this.processor.nmiWindow = true;
-      this.processor.inject(vector, 0, 'external');
+      this.processor.events.inject(vector, 0, 'external');
       return;
     }
     // nvmm.md 6.7: #DE, NMI and #BP cannot be injected as exceptions, nor what is none.
@@ -163,7 +163,7 @@ export class EmulatedVcpu implements PhysicalFallback, Surroundings {
         `event type ${event.type} vector ${vector} cannot be injected`,
       );
     }
-    this.processor.inject(vector, hasErrorCode(vector) ? event.error : 0, 'exception');
+    this.processor.events.inject(vector, hasErrorCode(vector) ? event.error : 0, 'exception');
   }
 
   /** Writes the processor's exit into the nvmm_vcpu_exit. */

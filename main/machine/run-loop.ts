@@ -1,10 +1,8 @@
 import type { Lapic } from '../devices/lapic.ts';
-import { isApicMsr } from '../devices/lapic.ts';
-import { advance, writeRax } from '../nvmm/assist.ts';
 import { Cr, EventType, Exit, Gpr, Intr, Msr, State, VcpuConf } from '../nvmm/constants.ts';
 import { portableCpuid } from '../nvmm/cpu-model.ts';
 import { NvmmError } from '../nvmm/errors.ts';
-import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
+import type { Machine, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
 import type { Backwards } from './backwards.ts';
 import { resetState, startupState } from './boot/cpu-state.ts';
 import type { QueuedEvent, VcpuCapture } from './capture.ts';
@@ -12,9 +10,9 @@ import type { DeviceLock, MachineClock, Mailbox } from './control.ts';
 import { Command } from './control.ts';
 import type { Stop } from './debug.ts';
 import { MachineError } from './errors.ts';
-import { address, counterOf, exitLines, exitName } from './exit-names.ts';
+import { ExitAnswers } from './exit-answers.ts';
+import { address, counterOf, exitLines } from './exit-names.ts';
 import type { ExitTraceWriter } from './exit-trace.ts';
-import { TSC_ADJUST } from './msrs.ts';
 import type { LayeredDisk } from './layered-disk.ts';
 import type { Pc } from './pc.ts';
 import type { CrashReport } from './protocol.ts';
@@ -62,9 +60,6 @@ const SETTLING_RUNS = 16;
 
 const RFLAGS_IF = 1 << 9;
 const VECTOR_NMI = 2;
-const VECTOR_UD = 6;
-const VECTOR_GP = 13;
-const MSR_TSC = 0x10;
 
 /** How long a step of a halted vCPU waits for what wakes it, in ms: a guest's timer tick, and no annoyance. */
 const STEP_PATIENCE_MS = 100;
@@ -83,10 +78,9 @@ export class RunLoop {
   private readonly tsc: TscRelation;
   private readonly id: number;
   private readonly trace: ExitTraceWriter | null;
-  private readonly assist: AssistCallbacks;
+  private readonly answers: ExitAnswers;
   readonly debug: VcpuDebug;
   private readonly timeline: Timeline | null;
-  private readonly understudy: Understudy | null;
   /** Null where each access of a port is an exit. */
   private readonly ports: StandingPorts | null;
 
@@ -124,13 +118,19 @@ export class RunLoop {
     this.lapic = this.pc.interrupts.apics.get(this.id);
     this.tsc = new TscRelation(this.nvmm, this.machine, this.vcpu, this.clock, this.mailbox);
     this.debug = new VcpuDebug(this.nvmm, this.machine, this.vcpu);
-    this.understudy = environment.understudy;
     const alone = this.timeline === null && this.pc.msrs.length === 1;
     this.ports = alone
       ? StandingPorts.of(this.nvmm, this.machine, this.vcpu, this.pc.ports, this.trace)
       : null;
-    this.assist = { io: (access) => this.assistedIo(access), mem: (access) => this.assistedMemory(access) };
-    this.understudy?.use(this.assist);
+    this.answers = new ExitAnswers(environment, this.tsc, this.ports, {
+      touched: () => (this.stale = true),
+      attends: () => (this.attention = true),
+      look: () => this.look(),
+      halts: () => (this.halted = true),
+      inject: (type, vector) => this.inject(type, vector),
+      crash: (reason) => this.crash(reason),
+    });
+    environment.understudy?.use(this.answers.assist);
     this.configure();
   }
 
@@ -209,7 +209,7 @@ export class RunLoop {
 
   private configure(): void {
     const { nvmm, machine, vcpu } = this;
-    nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, this.assist);
+    nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CALLBACKS, this.answers.assist);
     const { vcpuConfSupport } = nvmm.capability();
     if ((vcpuConfSupport & 1) !== 0) {
       for (const conf of portableCpuid()) nvmm.vcpuConfigure(machine, vcpu, VcpuConf.CPUID, conf);
@@ -681,64 +681,9 @@ export class RunLoop {
       this.nvmm.getState(this.machine, this.vcpu, State.GPRS);
     }
     this.trace?.begin(this.vcpu, now);
-    this.answer(reason, now);
+    this.answers.answer(reason, now);
     this.trace?.end();
     if (stop !== null && !this.parked) this.stopped = stop;
-  }
-
-  private answer(reason: number, now: number): void {
-    const { exit } = this.vcpu;
-    switch (reason) {
-      case Exit.IO:
-        return this.io();
-      case Exit.MEMORY:
-        return this.memory();
-      case Exit.STOPPED:
-        return this.look();
-      case Exit.HALTED:
-        this.halted = true;
-        return;
-      case Exit.INT_READY:
-      case Exit.NMI_READY:
-        this.attention = true;
-        return;
-      case Exit.TPR_CHANGED:
-        return;
-      case Exit.RDMSR:
-        return this.readMsr();
-      case Exit.WRMSR:
-        return this.writeMsr();
-      case Exit.MONITOR:
-      case Exit.MWAIT:
-        return this.fault(VECTOR_UD);
-      case Exit.SHUTDOWN:
-        return this.crash('triple fault');
-      default:
-        if (reason === Exit.INVALID && this.understudy?.canPlay(exit) === true) {
-          return this.standIn(this.understudy, now);
-        }
-        return this.crash(
-          `the backend can't run it on: exit ${exitName(reason)}, hardware code ${exit.hwcode}`,
-        );
-    }
-  }
-
-  /** An instruction that the backend can't run is run for it; what it asks for is answered as if the backend asked. */
-  private standIn(understudy: Understudy, now: number): void {
-    const { nvmm, machine, vcpu } = this;
-    const exit = understudy.play(nvmm, machine, vcpu);
-    const { reason } = exit;
-    this.trace?.emulated();
-    if (reason === Exit.DEBUG) return understudy.handBack(nvmm, machine, vcpu);
-    this.trace?.end();
-    understudy.handBack(nvmm, machine, vcpu);
-    this.trace?.begin(vcpu, now);
-    if (reason !== Exit.MEMORY && !(reason === Exit.IO && exit.ioStr)) return this.answer(reason, now);
-    this.stale = true;
-    this.assisted(() => {
-      understudy.assist();
-      understudy.handBack(nvmm, machine, vcpu);
-    });
   }
 
   private taskPriority(cr8: number): void {
@@ -747,125 +692,6 @@ export class RunLoop {
     this.lapic.setTpr(cr8);
     this.lock.release();
     this.attention = true;
-  }
-
-  /** IN and OUT, the commonest exit, without the assist; the string forms through it. */
-  private io(): void {
-    const { nvmm, machine, vcpu, pc } = this;
-    const { exit, state } = vcpu;
-    this.stale = true;
-    if (exit.ioStr) {
-      this.assisted(() => nvmm.assistIo(machine, vcpu));
-      return;
-    }
-    const size = exit.ioOperandSize;
-    this.lock.acquire();
-    let value: number;
-    if (exit.ioIn) {
-      value = pc.ports.read(exit.ioPort, size, this.id);
-      writeRax(state, size, value);
-    } else {
-      value = narrow(state.gprLow(Gpr.RAX), size);
-      pc.ports.write(exit.ioPort, size, value, this.id);
-    }
-    this.trace?.port(value, pc.ports.answered);
-    if (size === 1) this.ports?.met(exit.ioPort, exit.ioIn);
-    this.lock.release();
-    advance(vcpu);
-    nvmm.setState(machine, vcpu, State.GPRS);
-  }
-
-  private memory(): void {
-    this.stale = true;
-    this.assisted(() => this.nvmm.assistMem(this.machine, this.vcpu));
-  }
-
-  /** An instruction that the assist can't do is, to the guest, one that does not exist. */
-  private assisted(assist: () => void): void {
-    this.lock.acquire();
-    try {
-      assist();
-    } catch (error) {
-      if (!(error instanceof NvmmError)) throw error;
-      this.fault(VECTOR_UD);
-    } finally {
-      this.lock.release();
-    }
-  }
-
-  private assistedIo({ in: input, port, size, data }: IoAccess): void {
-    const { ports } = this.pc;
-    if (input) data.setUint32(0, ports.read(port, size, this.id), true);
-    else ports.write(port, size, narrow(data.getUint32(0, true), size), this.id);
-    this.trace?.port(narrow(data.getUint32(0, true), size), ports.answered);
-  }
-
-  private assistedMemory({ write, gpa, size, data }: MemAccess): void {
-    const { mmio } = this.pc;
-    // Vector accesses come with 16 bytes: they are so many 8-byte ones.
-    for (let at = 0; at < size; at += 8) {
-      const piece = Math.min(size - at, 8);
-      if (write) {
-        const high = piece === 8 ? data.getUint32(at + 4, true) : 0;
-        const low = narrow(data.getUint32(at, true), piece);
-        mmio.write(gpa + at, piece, low, this.id, high);
-        this.trace?.memory(gpa + at, piece, true, low, high, mmio.answered);
-        continue;
-      }
-      const low = mmio.read(gpa + at, piece, this.id);
-      if (piece === 1) data.setUint8(at, low);
-      else if (piece === 2) data.setUint16(at, low, true);
-      else data.setUint32(at, low, true);
-      if (piece === 8) data.setUint32(at + 4, mmio.high, true);
-      this.trace?.memory(gpa + at, piece, false, low, piece === 8 ? mmio.high : 0, mmio.answered);
-    }
-  }
-
-  private readMsr(): void {
-    const { nvmm, machine, vcpu, pc } = this;
-    const index = vcpu.exit.msr;
-    this.lock.acquire();
-    const value = isApicMsr(index) ? this.lapic.readMsr(index) : pc.msrs[this.id].read(index);
-    this.lock.release();
-    if (value === null) return this.fault(VECTOR_GP);
-    this.trace?.msr(value.low, value.high, pc.msrNumber(index));
-    vcpu.state.setGprHalves(Gpr.RAX, value.low, 0);
-    vcpu.state.setGprHalves(Gpr.RDX, value.high, 0);
-    advance(vcpu);
-    nvmm.setState(machine, vcpu, State.GPRS);
-  }
-
-  private writeMsr(): void {
-    const { nvmm, machine, vcpu, pc } = this;
-    const { msr: index, msrValueLow: low, msrValueHigh: high } = vcpu.exit;
-    this.stale = true;
-    if (index === MSR_TSC) this.tsc.restart();
-    if (index === TSC_ADJUST) this.adjustTsc(low, high);
-    // The guest may have written its counter without an exit, and the deadline is one of that counter.
-    if (this.timeline !== null && isApicMsr(index)) this.tsc.relate(this.clock.now());
-    this.lock.acquire();
-    const taken = isApicMsr(index)
-      ? this.lapic.writeMsr(index, low, high)
-      : pc.msrs[this.id].write(index, low, high);
-    this.lock.release();
-    if (!taken) return this.fault(VECTOR_GP);
-    this.trace?.msr(low, high, pc.msrNumber(index));
-    advance(vcpu);
-    nvmm.setState(machine, vcpu, State.GPRS);
-  }
-
-  /** Moves the counter by as much as IA32_TSC_ADJUST changes (SDM volume 3, 18.17.3). */
-  private adjustTsc(low: number, high: number): void {
-    const { tscAdjustLow, tscAdjustHigh } = this.pc.msrs[this.id].regs;
-    const wide = (upper: number, lower: number): bigint => (BigInt(upper) << 32n) | BigInt(lower);
-    const delta = wide(high, low) - wide(tscAdjustHigh, tscAdjustLow);
-    if (delta !== 0n) this.tsc.put(BigInt.asUintN(64, this.tsc.take() + delta));
-  }
-
-  /** The guest gets an exception for what it did. */
-  private fault(vector: number): void {
-    this.trace?.fault();
-    this.inject(EventType.EXCP, vector);
   }
 
   private crash(reason: string): void {
@@ -891,8 +717,4 @@ export class RunLoop {
     this.parked = true;
     this.environment.report({ kind: 'power', action, cause });
   }
-}
-
-function narrow(value: number, size: number): number {
-  return size === 1 ? value & 0xff : size === 2 ? value & 0xffff : value;
 }
