@@ -563,6 +563,8 @@ export class RunLoop {
     if (this.stale || now >= this.deadline) this.serveTimers(now);
     if (this.attention && this.queued === null) {
       this.lock.acquire();
+      // Whoever takes an interrupt must not be answered what was before it.
+      this.ports?.refresh(this.debug.stopsAtExits);
       this.deliver();
       this.lock.release();
     }
