@@ -178,8 +178,11 @@ export class RunLoop {
 
   /** What the guest did with ports without leaving comes before what it left for. */
   private takePorts(ports: StandingPorts): void {
-    if (ports.isEmpty) return;
+    const { count } = ports;
+    if (count === 0) return;
     const now = this.clock.now();
+    // They are in the trace like exits, and so among what is counted; the backend's own counters tell how many these are.
+    this.mailbox.counters[counterOf(Exit.IO)] += count;
     this.lock.acquire();
     ports.left(now);
     this.lock.release();

@@ -45,9 +45,9 @@ export class StandingPorts {
     return inPlace === undefined ? null : new StandingPorts(inPlace, vcpu, bus, trace);
   }
 
-  /** Nothing was done without leaving. */
-  get isEmpty(): boolean {
-    return this.inPlace.count === 0;
+  /** Accesses without leaving that `left` has not been told of. */
+  get count(): number {
+    return this.inPlace.count;
   }
 
   /** A byte access has left the guest: the next ones perhaps need not. */

@@ -32,15 +32,17 @@ export function printing(text: string): string {
   return save('printing', Uint8Array.of(...code, ...Buffer.from(text), 0));
 }
 
-/** Prints one character for ever. */
-export function flooding(): string {
+/** Prints one character for ever, and between two of them does nothing for so many instructions. */
+export function flooding(idle = 1): string {
   const code = [
     ...[0xba, 0xf8, 0x03], //           mov dx, 0x3f8
     ...[0xb0, 0x78], //                 mov al, 'x'
     ...[0xee], //                 next: out dx, al
-    ...[0xeb, 0xfd], //                 jmp next
+    ...[0xb9, idle & 0xff, idle >> 8], // mov cx, idle
+    ...[0xe2, 0xfe], //           wait: loop wait
+    ...[0xeb, 0xf8], //                 jmp next
   ];
-  return save('flooding', Uint8Array.from(code));
+  return save(`flooding-${idle}`, Uint8Array.from(code));
 }
 
 /** Asks the terminal where its cursor is, then prints what comes in, an escape as ^. */
