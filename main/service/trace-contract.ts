@@ -76,6 +76,8 @@ export const exitInfo = z.object({
   continued: z.literal(true).optional(),
   /** The guest got an exception for it. */
   fault: z.literal(true).optional(),
+  /** The backend completed it in place, and the guest did not leave. */
+  inPlace: z.literal(true).optional(),
   /** The event injected last since the record before. */
   event: z.object({ type: z.enum(['interrupt', 'exception']), vector: z.number().int() }).optional(),
   /** ns until the vCPU entered the guest again, once it has; halted, that is how long it slept. */

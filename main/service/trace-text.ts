@@ -12,9 +12,9 @@ export const exitHeading = [
 
 /** One exit on one line. */
 export function exitText(exit: ExitInfo): string {
-  const { number, time, reason, value, device, rip, duration, fault, event } = exit;
+  const { number, time, reason, value, device, rip, duration, inPlace, fault, event } = exit;
   const notes = [
-    duration === undefined ? '' : spanText(duration),
+    inPlace === true ? 'in place' : duration === undefined ? '' : spanText(duration),
     fault === true ? 'refused' : '',
     event === undefined ? '' : `after ${event.type} 0x${event.vector.toString(16)}`,
   ].filter((note) => note !== '');

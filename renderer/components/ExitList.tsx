@@ -50,6 +50,8 @@ export function ExitList({ rows, following, more, empty, onOlder, onHold }: Prop
       if (moved > 0) element.scrollTop += moved * ROW;
     }
     before.current = rows;
+    // The event of that scroll comes a frame later, and what is in view then would be drawn too late.
+    setTop(element.scrollTop);
   }, [rows, following, height]);
 
   const scroll = (): void => {
@@ -115,9 +117,9 @@ export function ExitList({ rows, following, more, empty, onOlder, onHold }: Prop
 }
 
 function ExitLine({ exit, index, top }: { exit: ExitInfo; index: number; top: number }) {
-  const { number, time, reason, value, device, rip, duration, fault, event } = exit;
+  const { number, time, reason, value, device, rip, duration, inPlace, fault, event } = exit;
   const notes = [
-    duration === undefined ? '' : spanText(duration),
+    inPlace === true ? 'in place' : duration === undefined ? '' : spanText(duration),
     fault === true ? 'refused' : '',
     event === undefined ? '' : `after ${event.type} 0x${event.vector.toString(16)}`,
   ];

@@ -90,6 +90,19 @@ describe('exits as text', () => {
   const exit = { number: 7, vcpu: 0, run: 0, time: 1_500_000_250, reason: 'IO', rip: '0x7c05' };
   const cases: { name: string; info: Parameters<typeof exitText>[0]; wanted: RegExp }[] = [
     {
+      name: 'OUT that did not leave',
+      info: {
+        ...exit,
+        port: 0x3f8,
+        size: 1,
+        direction: 'write',
+        device: 'uart0',
+        duration: 0,
+        inPlace: true,
+      },
+      wanted: /IO .* out 0x3f8 1 .* uart0 .* 0x7c05 .* in place$/,
+    },
+    {
       name: 'OUT',
       info: {
         ...{
