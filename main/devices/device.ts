@@ -71,8 +71,8 @@ export interface BusDevice {
   /** What byte reads there give, and do nothing else, until something happens to the device; -1: it must be asked. */
   standing?(offset: number): number;
   /**
-   * How many bytes written there may reach the device late, for all that they would do at once is known to no one but
-   * the host: they raise no interrupt, and change nothing that `standing` says. 0: none.
+   * How many bytes written there may reach the device late, all together and in order: they raise no interrupt, and change
+   * nothing that reads of it show before they have arrived. 0: none.
    */
   patience?(offset: number): number;
 }

@@ -2,15 +2,11 @@ import { isApicMsr, type Lapic } from '../devices/lapic.ts';
 import { advance, writeRax } from '../nvmm/assist.ts';
 import { EventType, Exit, Gpr, State } from '../nvmm/constants.ts';
 import { NvmmError } from '../nvmm/errors.ts';
-import type { AssistCallbacks, IoAccess, Machine, MemAccess, Nvmm, Vcpu } from '../nvmm/nvmm.ts';
-import type { DeviceLock, MachineClock } from './control.ts';
+import type { AssistCallbacks, IoAccess, MemAccess } from '../nvmm/nvmm.ts';
 import { exitName } from './exit-names.ts';
-import type { ExitTraceWriter } from './exit-trace.ts';
 import { TSC_ADJUST } from './msrs.ts';
-import type { Pc } from './pc.ts';
 import type { VcpuEnvironment } from './run-loop.ts';
 import type { StandingPorts } from './standing-ports.ts';
-import type { Timeline } from './timeline.ts';
 import type { TscRelation } from './tsc.ts';
 import type { Understudy } from './understudy.ts';
 
@@ -33,17 +29,9 @@ export interface AnsweredLoop {
 
 /** What exits are answered with: devices, MSRs, and exceptions for what there is not. On the vCPU's thread. */
 export class ExitAnswers {
-  private readonly nvmm: Nvmm;
-  private readonly machine: Machine;
-  private readonly vcpu: Vcpu;
-  private readonly pc: Pc;
-  private readonly lock: DeviceLock;
-  private readonly clock: MachineClock;
+  private readonly environment: VcpuEnvironment;
   private readonly lapic: Lapic;
   private readonly id: number;
-  private readonly trace: ExitTraceWriter | null;
-  private readonly timeline: Timeline | null;
-  private readonly understudy: Understudy | null;
   private readonly tsc: TscRelation;
   /** Null where each access of a port is an exit. */
   private readonly ports: StandingPorts | null;
@@ -57,17 +45,9 @@ export class ExitAnswers {
     ports: StandingPorts | null,
     loop: AnsweredLoop,
   ) {
-    this.nvmm = environment.nvmm;
-    this.machine = environment.machine;
-    this.vcpu = environment.vcpu;
-    this.pc = environment.pc;
-    this.lock = environment.lock;
-    this.clock = environment.clock;
-    this.trace = environment.trace;
-    this.timeline = environment.timeline;
-    this.understudy = environment.understudy;
-    this.id = this.vcpu.cpuid;
-    this.lapic = this.pc.interrupts.apics.get(this.id);
+    this.environment = environment;
+    this.id = environment.vcpu.cpuid;
+    this.lapic = environment.pc.interrupts.apics.get(this.id);
     this.tsc = tsc;
     this.ports = ports;
     this.loop = loop;
@@ -76,7 +56,8 @@ export class ExitAnswers {
 
   /** Does what the exit in `vcpu.exit` is about; `now` is when it was. */
   answer(reason: number, now: number): void {
-    const { exit } = this.vcpu;
+    const { vcpu, understudy } = this.environment;
+    const { exit } = vcpu;
     switch (reason) {
       case Exit.IO:
         return this.io();
@@ -101,8 +82,8 @@ export class ExitAnswers {
       case Exit.SHUTDOWN:
         return this.loop.crash('triple fault');
       default:
-        if (reason === Exit.INVALID && this.understudy?.canPlay(exit) === true) {
-          return this.standIn(this.understudy, now);
+        if (reason === Exit.INVALID && understudy?.canPlay(exit) === true) {
+          return this.standIn(understudy, now);
         }
         return this.loop.crash(
           `the backend can't run it on: exit ${exitName(reason)}, hardware code ${exit.hwcode}`,
@@ -112,14 +93,14 @@ export class ExitAnswers {
 
   /** An instruction that the backend can't run is run for it; what it asks for is answered as if the backend asked. */
   private standIn(understudy: Understudy, now: number): void {
-    const { nvmm, machine, vcpu } = this;
+    const { nvmm, machine, vcpu, trace } = this.environment;
     const exit = understudy.play(nvmm, machine, vcpu);
     const { reason } = exit;
-    this.trace?.emulated();
+    trace?.emulated();
     if (reason === Exit.DEBUG) return understudy.handBack(nvmm, machine, vcpu);
-    this.trace?.end();
+    trace?.end();
     understudy.handBack(nvmm, machine, vcpu);
-    this.trace?.begin(vcpu, now);
+    trace?.begin(vcpu, now);
     if (reason !== Exit.MEMORY && !(reason === Exit.IO && exit.ioStr)) return this.answer(reason, now);
     this.loop.touched();
     this.assisted(() => {
@@ -130,7 +111,7 @@ export class ExitAnswers {
 
   /** IN and OUT, the commonest exit, without the assist; the string forms through it. */
   private io(): void {
-    const { nvmm, machine, vcpu, pc } = this;
+    const { nvmm, machine, vcpu, pc, lock, trace } = this.environment;
     const { exit, state } = vcpu;
     this.loop.touched();
     if (exit.ioStr) {
@@ -138,7 +119,7 @@ export class ExitAnswers {
       return;
     }
     const size = exit.ioOperandSize;
-    this.lock.acquire();
+    lock.acquire();
     let value: number;
     if (exit.ioIn) {
       value = pc.ports.read(exit.ioPort, size, this.id);
@@ -147,40 +128,44 @@ export class ExitAnswers {
       value = narrow(state.gprLow(Gpr.RAX), size);
       pc.ports.write(exit.ioPort, size, value, this.id);
     }
-    this.trace?.port(value, pc.ports.answered);
+    trace?.port(value, pc.ports.answered);
     if (size === 1) this.ports?.met(exit.ioPort, exit.ioIn);
-    this.lock.release();
+    lock.release();
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
   }
 
   private memory(): void {
+    const { nvmm, machine, vcpu } = this.environment;
     this.loop.touched();
-    this.assisted(() => this.nvmm.assistMem(this.machine, this.vcpu));
+    this.assisted(() => nvmm.assistMem(machine, vcpu));
   }
 
   /** An instruction that the assist can't do is, to the guest, one that does not exist. */
   private assisted(assist: () => void): void {
-    this.lock.acquire();
+    const { lock } = this.environment;
+    lock.acquire();
     try {
       assist();
     } catch (error) {
       if (!(error instanceof NvmmError)) throw error;
       this.fault(VECTOR_UD);
     } finally {
-      this.lock.release();
+      lock.release();
     }
   }
 
   private assistedIo({ in: input, port, size, data }: IoAccess): void {
-    const { ports } = this.pc;
+    const { pc, trace } = this.environment;
+    const { ports } = pc;
     if (input) data.setUint32(0, ports.read(port, size, this.id), true);
     else ports.write(port, size, narrow(data.getUint32(0, true), size), this.id);
-    this.trace?.port(narrow(data.getUint32(0, true), size), ports.answered);
+    trace?.port(narrow(data.getUint32(0, true), size), ports.answered);
   }
 
   private assistedMemory({ write, gpa, size, data }: MemAccess): void {
-    const { mmio } = this.pc;
+    const { pc, trace } = this.environment;
+    const { mmio } = pc;
     // Vector accesses come with 16 bytes: they are so many 8-byte ones.
     for (let at = 0; at < size; at += 8) {
       const piece = Math.min(size - at, 8);
@@ -188,7 +173,7 @@ export class ExitAnswers {
         const high = piece === 8 ? data.getUint32(at + 4, true) : 0;
         const low = narrow(data.getUint32(at, true), piece);
         mmio.write(gpa + at, piece, low, this.id, high);
-        this.trace?.memory(gpa + at, piece, true, low, high, mmio.answered);
+        trace?.memory(gpa + at, piece, true, low, high, mmio.answered);
         continue;
       }
       const low = mmio.read(gpa + at, piece, this.id);
@@ -196,18 +181,18 @@ export class ExitAnswers {
       else if (piece === 2) data.setUint16(at, low, true);
       else data.setUint32(at, low, true);
       if (piece === 8) data.setUint32(at + 4, mmio.high, true);
-      this.trace?.memory(gpa + at, piece, false, low, piece === 8 ? mmio.high : 0, mmio.answered);
+      trace?.memory(gpa + at, piece, false, low, piece === 8 ? mmio.high : 0, mmio.answered);
     }
   }
 
   private readMsr(): void {
-    const { nvmm, machine, vcpu, pc } = this;
+    const { nvmm, machine, vcpu, pc, lock, trace } = this.environment;
     const index = vcpu.exit.msr;
-    this.lock.acquire();
+    lock.acquire();
     const value = isApicMsr(index) ? this.lapic.readMsr(index) : pc.msrs[this.id].read(index);
-    this.lock.release();
+    lock.release();
     if (value === null) return this.fault(VECTOR_GP);
-    this.trace?.msr(value.low, value.high, pc.msrNumber(index));
+    trace?.msr(value.low, value.high, pc.msrNumber(index));
     vcpu.state.setGprHalves(Gpr.RAX, value.low, 0);
     vcpu.state.setGprHalves(Gpr.RDX, value.high, 0);
     advance(vcpu);
@@ -215,27 +200,27 @@ export class ExitAnswers {
   }
 
   private writeMsr(): void {
-    const { nvmm, machine, vcpu, pc } = this;
+    const { nvmm, machine, vcpu, pc, lock, clock, trace, timeline } = this.environment;
     const { msr: index, msrValueLow: low, msrValueHigh: high } = vcpu.exit;
     this.loop.touched();
     if (index === MSR_TSC) this.tsc.restart();
     if (index === TSC_ADJUST) this.adjustTsc(low, high);
     // The guest may have written its counter without an exit, and the deadline is one of that counter.
-    if (this.timeline !== null && isApicMsr(index)) this.tsc.relate(this.clock.now());
-    this.lock.acquire();
+    if (timeline !== null && isApicMsr(index)) this.tsc.relate(clock.now());
+    lock.acquire();
     const taken = isApicMsr(index)
       ? this.lapic.writeMsr(index, low, high)
       : pc.msrs[this.id].write(index, low, high);
-    this.lock.release();
+    lock.release();
     if (!taken) return this.fault(VECTOR_GP);
-    this.trace?.msr(low, high, pc.msrNumber(index));
+    trace?.msr(low, high, pc.msrNumber(index));
     advance(vcpu);
     nvmm.setState(machine, vcpu, State.GPRS);
   }
 
   /** Moves the counter by as much as IA32_TSC_ADJUST changes (SDM volume 3, 18.17.3). */
   private adjustTsc(low: number, high: number): void {
-    const { tscAdjustLow, tscAdjustHigh } = this.pc.msrs[this.id].regs;
+    const { tscAdjustLow, tscAdjustHigh } = this.environment.pc.msrs[this.id].regs;
     const wide = (upper: number, lower: number): bigint => (BigInt(upper) << 32n) | BigInt(lower);
     const delta = wide(high, low) - wide(tscAdjustHigh, tscAdjustLow);
     if (delta !== 0n) this.tsc.put(BigInt.asUintN(64, this.tsc.take() + delta));
@@ -243,7 +228,7 @@ export class ExitAnswers {
 
   /** The guest gets an exception for what it did. */
   private fault(vector: number): void {
-    this.trace?.fault();
+    this.environment.trace?.fault();
     this.loop.inject(EventType.EXCP, vector);
   }
 }

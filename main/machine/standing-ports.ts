@@ -2,12 +2,10 @@ import type { Machine, Nvmm, PortAccess, PortsInPlace, Vcpu } from '../nvmm/nvmm
 import type { PortBus } from '../devices/bus.ts';
 import type { ExitTraceWriter } from './exit-trace.ts';
 
-/** A port that was accessed lately, and what its device says of byte accesses to come. */
+/** A direction of a port in which bytes went lately. */
 interface Standing {
   readonly port: number;
   readonly in: boolean;
-  /** Of reads; -1 when the device must be asked. */
-  value: number;
 }
 
 /**
@@ -53,26 +51,27 @@ export class StandingPorts {
   /** A byte access has left the guest: the next ones perhaps need not. */
   met(port: number, input: boolean): void {
     if (this.standing.some((one) => one.port === port && one.in === input)) return;
-    this.standing.push({ port, in: input, value: -1 });
+    this.standing.push({ port, in: input });
   }
 
   /** Asks the devices anew, after anything may have happened to them; `none`: nothing is to be answered in place. */
   refresh(none: boolean): void {
-    const { inPlace } = this;
     if (this.standing.length === 0) return;
-    inPlace.withdraw();
-    this.standing = none ? [] : this.standing.filter((one) => this.holds(one));
-    for (const { port, in: input, value } of this.standing) {
-      if (input) inPlace.answer(port, value);
-      else inPlace.accept(port);
-    }
+    this.inPlace.withdraw();
+    this.standing = none ? [] : this.standing.filter((one) => this.offer(one));
   }
 
-  private holds(one: Standing): boolean {
+  /** Lets the vCPU do such an access by itself, if the device has nothing against it. */
+  private offer({ port, in: input }: Standing): boolean {
     const { bus, inPlace } = this;
-    if (!one.in) return bus.patience(one.port) >= inPlace.capacity;
-    one.value = bus.standing(one.port);
-    return one.value >= 0;
+    if (input) {
+      const value = bus.standing(port);
+      if (value >= 0) inPlace.answer(port, value);
+      return value >= 0;
+    }
+    const patient = bus.patience(port) >= inPlace.capacity;
+    if (patient) inPlace.accept(port);
+    return patient;
   }
 
   /** The guest is entered at `now`, ns on the machine's clock. */

@@ -26,6 +26,19 @@ export const Selector = {
 
 export type Change = (state: VcpuState, ram: GuestRam) => void;
 
+/** A machine of 4 MiB with a vCPU, whose state can be read; translated at once, or never. */
+export function flatMachine(runs: number) {
+  const memory = createMemory(4 * 2 ** 20, privateBytes(1));
+  const nvmm = new EmulatorNvmm(backendMemory(memory), { translating: { runs, batch: 1 } });
+  const machine = nvmm.machineCreate();
+  const ram = new GuestRam(memory);
+  ram.map(nvmm, machine);
+  ram.attach(nvmm);
+  const vcpu = nvmm.vcpuCreate(machine, 0);
+  nvmm.getState(machine, vcpu, State.ALL);
+  return { nvmm, machine, ram, vcpu };
+}
+
 /** Runs programs in the flat model of 32 or 64 bits until they leave with other than NONE; the state then. */
 export function run(
   runs: number,
@@ -34,20 +47,13 @@ export function run(
   kernel: string,
   change?: Change,
 ): VcpuState {
-  const memory = createMemory(4 * 2 ** 20, privateBytes(1));
-  const nvmm = new EmulatorNvmm(backendMemory(memory), { translating: { runs, batch: 1 } });
-  const machine = nvmm.machineCreate();
-  const ram = new GuestRam(memory);
-  ram.map(nvmm, machine);
-  ram.attach(nvmm);
-  const vcpu = nvmm.vcpuCreate(machine, 0);
+  const { nvmm, machine, ram, vcpu } = flatMachine(runs);
   for (const [at, text] of [
     [CODE, program],
     [KERNEL, kernel],
   ] as const) {
     ram.write(at, assemble(`bits ${bits}\n org ${at}\n${text}\n`).bytes);
   }
-  nvmm.getState(machine, vcpu, State.ALL);
   const { state } = vcpu;
   (bits === 64 ? longMode : protectedMode)(state, ram, CODE);
   const codes = bits === 64 ? [0x00af9b00, 0x00affb00] : [0x00cf9b00, 0x00cffb00];

@@ -1,28 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { EmulatorNvmm } from '../../../main/emulator/driver.ts';
-import { privateBytes } from '../../../main/emulator/tables.ts';
 import { assemble } from '../../../assets/guests/assembler/assembler.ts';
 import { protectedMode } from '../../../main/machine/boot/cpu-state.ts';
-import { backendMemory, createMemory, GuestRam } from '../../../main/machine/memory.ts';
 import { advance } from '../../../main/nvmm/assist.ts';
 import { Exit, Gpr, State } from '../../../main/nvmm/constants.ts';
 import type { PortAccess, PortsInPlace } from '../../../main/nvmm/nvmm.ts';
-import { CODE, tiers } from './kernel-rig.ts';
+import { CODE, flatMachine, tiers } from './kernel-rig.ts';
 
 const LSR = 0x3fd;
 const THR = 0x3f8;
 
 /** A processor in 32-bit protected mode, at a program. */
 function start(runs: number, program: string) {
-  const memory = createMemory(4 * 2 ** 20, privateBytes(1));
-  const nvmm = new EmulatorNvmm(backendMemory(memory), { translating: { runs, batch: 1 } });
-  const machine = nvmm.machineCreate();
-  const ram = new GuestRam(memory);
-  ram.map(nvmm, machine);
-  ram.attach(nvmm);
-  const vcpu = nvmm.vcpuCreate(machine, 0);
+  const { nvmm, machine, ram, vcpu } = flatMachine(runs);
   ram.write(CODE, assemble(`bits 32\n org ${CODE}\n${program}\n`).bytes);
-  nvmm.getState(machine, vcpu, State.ALL);
   protectedMode(vcpu.state, ram, CODE);
   vcpu.state.setGpr(Gpr.RSP, 0x30000n);
   vcpu.state.setGpr(Gpr.RFLAGS, 2n);
